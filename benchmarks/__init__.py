@@ -1,0 +1,1 @@
+"""What daskimg must reach, measured against named peers in the same run: `make bench`."""

@@ -1,0 +1,162 @@
+"""The two places where images are processed: threads in this process, and the workers of a cluster."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+from daskimg.batch.targets import Job
+from daskimg.batch.task import Outcome, Work, do
+from daskimg.errors import EnvironmentProblem
+
+__all__ = ["OnCluster", "Place", "Threads"]
+
+AHEAD = 2  # images handed out for each thread: one that it works on, one that waits for it
+
+
+class Place(Protocol):
+    """Takes jobs and says, by a queue, which futures are finished."""
+
+    finished: queue.SimpleQueue[Any]
+
+    @property
+    def window(self) -> int:
+        """How many images may be under way at once."""
+
+    @property
+    def name(self) -> str:
+        """The place in words."""
+
+    def submit(self, job: Job) -> Any:
+        """Begin an image and return its future, which later comes by `finished`."""
+
+    def outcome(self, future: Any) -> Outcome:
+        """Return what came of a finished future."""
+
+    def stop(self, futures: list[Any]) -> None:
+        """Don't begin what is not begun; what is under way is stopped where that leaves nothing half done."""
+
+    def close(self) -> None:
+        """Give back what was taken."""
+
+
+class Threads:
+    """Processes images on threads of this process."""
+
+    def __init__(self, threads: int, work: Work) -> None:
+        self.threads = threads
+        self.work = work
+        self.finished: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="daskimg")
+
+    @property
+    def window(self) -> int:
+        """How many images may be under way at once."""
+        return AHEAD * self.threads
+
+    @property
+    def name(self) -> str:
+        """The place in words."""
+        return f"{self.threads} thread{'s' * (self.threads != 1)} in this process"
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Begin an image."""
+        future = self._pool.submit(do, job, self.work, self._stop)
+        future.add_done_callback(self.finished.put)
+        return future
+
+    def outcome(self, future: Future[Outcome]) -> Outcome:
+        """Return what came of a finished future."""
+        return Outcome(skipped=True) if future.cancelled() else future.result()
+
+    def stop(self, futures: list[Future[Outcome]]) -> None:
+        """Stop before the next image, and between the steps of those under way."""
+        self._stop.set()
+        for future in futures:
+            future.cancel()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class OnCluster:
+    """Processes images on the workers of a cluster; only names and numbers pass through this process."""
+
+    patience = 60.0  # seconds without any worker, or without the scheduler, before giving up
+
+    def __init__(self, client: Any, work: Work) -> None:
+        self.client = client
+        self.work = work
+        self.finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._threads = 1
+        self._asked = 0.0
+        self._alive = time.monotonic()
+        self._look()
+        # A bound image would otherwise travel with every task.
+        if len(_pickled(work)) > 1 << 20:
+            self.work = client.scatter(work, broadcast=True, hash=False)
+
+    def _look(self) -> None:
+        """Count the workers' threads, now and then: clusters grow, shrink and break."""
+        now = time.monotonic()
+        if now - self._asked < 2:
+            return
+        self._asked = now
+        if self.client.status == "running":
+            self._threads = sum(self.client.nthreads().values())
+            if self._threads:
+                self._alive = now
+        if now - self._alive > self.patience:
+            missing = "workers" if self.client.status == "running" else "scheduler"
+            raise EnvironmentProblem(f"the cluster's {missing} have been gone for {self.patience:.0f} seconds")
+
+    @property
+    def window(self) -> int:
+        """How many images may be under way at once."""
+        self._look()
+        return AHEAD * max(self._threads, 1)
+
+    @property
+    def name(self) -> str:
+        """The place in words."""
+        count = len(self.client.nthreads())
+        return f"{count} worker{'s' * (count != 1)} of {self.client.scheduler.address}"
+
+    def submit(self, job: Job) -> Any:
+        """Begin an image."""
+        future = self.client.submit(do, job, self.work, pure=False)
+        future.add_done_callback(self.finished.put)
+        return future
+
+    def outcome(self, future: Any) -> Outcome:
+        """Return what came of a finished future; a worker that died is this image's failure, not the batch's."""
+        from distributed import KilledWorker
+
+        try:
+            outcome: Outcome = future.result()
+        except KilledWorker:
+            return Outcome(reason="each worker that began it died; it may need more memory than a worker has")
+        except CancelledError:
+            return Outcome(reason="the cluster lost it")
+        except Exception as error:
+            return Outcome(reason=f"the worker could not run it: {type(error).__name__}: {error}")
+        return outcome
+
+    def stop(self, futures: list[Any]) -> None:
+        """Let the few that are handed out end: a worker cannot be stopped between two steps."""
+
+    def close(self) -> None:
+        """Release what is still held."""
+
+
+def _pickled(work: Work) -> bytes:
+    import cloudpickle
+
+    dumps: Callable[[Any], bytes] = cloudpickle.dumps
+    return dumps(work)

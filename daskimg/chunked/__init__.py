@@ -1,0 +1,5 @@
+"""How an operation meets a chunked array. All exactness at chunk edges lives here."""
+
+from daskimg.chunked import labelled, local
+
+__all__ = ["labelled", "local"]

@@ -1,0 +1,153 @@
+"""What is found out about a cluster before any work: do its workers have the same software, do they see the files."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from daskimg.errors import EnvironmentProblem
+
+__all__ = ["check_folder", "check_versions"]
+
+WAIT = 60  # seconds for the first worker to come: machines in a cloud take longer and are waited for by their kind
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what must agree for equal pixels and readable messages."""
+    import importlib
+    import sys
+
+    found = {"python": "{}.{}".format(*sys.version_info[:2])}
+    for name in ("dask", "distributed", "numpy", "cv2", "daskimg.version"):
+        try:
+            found[name.partition(".")[0]] = str(importlib.import_module(name).__version__)
+        except ImportError:
+            found[name.partition(".")[0]] = "missing"
+    return found
+
+
+def check_versions(client: Any, *, wait: float = WAIT) -> None:
+    """Raise unless every worker has this process's versions of Python, dask, numpy, OpenCV and daskimg.
+
+    Raises
+    ------
+    EnvironmentProblem
+        With a table of what differs, or if no worker comes.
+    """
+    try:
+        client.wait_for_workers(1, timeout=wait)
+    except TimeoutError:
+        raise EnvironmentProblem(
+            f"the cluster at {client.scheduler.address} has no worker after {wait:.0f} seconds; start one: "
+            f"dask worker {client.scheduler.address}"
+        ) from None
+    compare(versions(), _run_by_value(client, versions))
+
+
+def compare(own: Mapping[str, str], others: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise where the versions of a worker differ from our own.
+
+    Raises
+    ------
+    EnvironmentProblem
+        With a table: one row for each package and set of workers that differ.
+    """
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for worker, found in others.items():
+        for name, version in own.items():
+            if found.get(name, "missing") != version:
+                rows.setdefault((name, version, found.get(name, "missing")), []).append(worker)
+    if not rows:
+        return
+    table = [("package", "here", "worker", "on")]
+    for (name, here, there), workers in rows.items():
+        table.append((name, here, there, workers[0] + (f" and {len(workers) - 1} more" if len(workers) > 1 else "")))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    raise EnvironmentProblem(
+        "the workers have other software than this process, so their pixels could differ; nothing was started\n"
+        + "\n".join(lines)
+        + "\nInstall the same versions there, for example from the same environment file or image."
+    )
+
+
+def sees(path: str, token: str) -> bool:
+    """Return whether a worker sees the file with that content and may write beside it."""
+    import os
+
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read() == token and os.access(os.path.dirname(path), os.W_OK)
+    except OSError:
+        return False
+
+
+def check_folder(client: Any, folder: str, why: str) -> None:
+    """Raise unless every worker sees a folder of this machine.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    folder : str
+        An absolute path that this process may write to.
+    why : str
+        What the folder is for, as the message says it.
+
+    Raises
+    ------
+    EnvironmentProblem
+        Naming the workers that don't.
+    """
+    token = uuid.uuid4().hex
+    path = os.path.join(folder, f".{token}.probe")
+    with open(path, "x", encoding="ascii") as file:
+        file.write(token)
+    try:
+        seen = _run_by_value(client, sees, path, token)
+    finally:
+        os.unlink(path)
+    blind = [worker for worker, answer in seen.items() if not answer]
+    if blind:
+        raise EnvironmentProblem(
+            f"{len(blind)} of {len(seen)} workers (such as {blind[0]}) cannot write to {folder!r}, {why}; use a folder "
+            "that all machines share, or a URL such as s3://bucket/folder"
+        )
+
+
+def check_readable(client: Any, paths: Sequence[str]) -> None:
+    """Raise unless every worker sees these files, which this process sees.
+
+    Raises
+    ------
+    EnvironmentProblem
+        Naming a worker and a file.
+    """
+    for worker, missing in _run_by_value(client, unseen, list(paths)).items():
+        if missing:
+            raise EnvironmentProblem(
+                f"the worker {worker} does not see {missing[0]!r}, which is here; put the images on a folder that all "
+                "machines share, or use URLs such as s3://bucket/*.jpg"
+            )
+
+
+def unseen(paths: list[str]) -> list[str]:
+    """Return those of the files that cannot be read here."""
+    import os
+
+    return [path for path in paths if not os.access(path, os.R_OK)]
+
+
+def _run_by_value(client: Any, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """Run a function of this module on all workers, also on those that lack daskimg or have another one."""
+    import cloudpickle
+
+    module = __import__(__name__, fromlist=["_"])
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        found: dict[str, Any] = client.run(function, *arguments)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    return found

@@ -1,0 +1,52 @@
+"""The one place where the errors of Pillow, cv2, tifffile and fsspec become daskimg's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from daskimg.errors import DaskimgError, EnvironmentProblem, ImageFileError, ImageTooLargeError
+from daskimg.io.formats import FORMATS
+
+__all__ = ["extra_missing", "translated"]
+
+
+@contextmanager
+def translated(shown: str, doing: str) -> Iterator[None]:
+    """Turn whatever a decoder, an encoder or a file system raises inside into an error of daskimg.
+
+    Parameters
+    ----------
+    shown : str
+        How messages call the file.
+    doing : str
+        What was going on: ``"read"`` or ``"written"``.
+    """
+    try:
+        yield
+    except (DaskimgError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise ImageFileError(f"{shown}: there is no such file.") from error
+    except PermissionError as error:
+        raise ImageFileError(f"{shown} may not be {doing}: permission denied.") from error
+    except ImportError as error:
+        raise EnvironmentProblem(f"{shown} cannot be {doing} with what is installed: {error}.") from error
+    except Exception as error:  # Hostile bytes make decoders raise anything, from struct.error to RecursionError.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "CV_IO_MAX_IMAGE" in reason:
+            raise ImageTooLargeError(
+                f"{shown} passes OpenCV's own limit: {reason}. Set OPENCV_IO_MAX_IMAGE_PIXELS (and ..._WIDTH, "
+                "..._HEIGHT) in the environment before Python starts."
+            ) from error
+        if "INSUFFICIENT_SPACE" in reason:  # of imagecodecs, which gives a decoder no more room than the image takes
+            raise ImageTooLargeError(f"{shown} has a part that inflates beyond its size: {reason}") from error
+        raise ImageFileError(f"{shown} cannot be {doing}: {reason}") from error
+
+
+def extra_missing(shown: str, name: str) -> EnvironmentProblem:
+    """Return the error that says which extra brings a format."""
+    return EnvironmentProblem(
+        f"{shown} is {name.upper()}, which needs a decoder that is not installed: "
+        f"pip install 'daskimg[{FORMATS[name].extra}]'"
+    )

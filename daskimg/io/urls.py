@@ -1,0 +1,217 @@
+"""Where files are: local paths and fsspec URLs, read by range and written in one go.
+
+Local names never pass through fsspec, because ``*``, ``?``, ``[`` and ``::`` in a name are letters, not commands.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from daskimg.errors import ImageFileError, ParameterError
+from daskimg.io.boundary import translated
+
+__all__ = ["Location", "locate"]
+
+# Small, so that looking at a header does not fetch the file: s3fs would read 50 MB ahead.
+_BLOCK = 2**18
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2")
+_READ_ONLY = ("data", "http", "https")
+# The keys under which file systems keep what changes when a file does.
+_VERSION_KEYS = frozenset(
+    {
+        "content-md5",
+        "created",
+        "crc32c",
+        "digest",
+        "etag",
+        "generation",
+        "last-modified",
+        "last_modified",
+        "lastmodified",
+        "md5hash",
+        "modified",
+        "mtime",
+        "size",
+        "versionid",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Is a file's place: picklable, so that the task that decodes can travel to a worker.
+
+    `url` is an absolute local path if `local`, else an fsspec URL as given.
+    """
+
+    url: str
+    local: bool
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """Return the name for messages: no passwords, no signatures, no inline data."""
+        if self.local:
+            return repr(self.url)
+        if self.url.startswith("data:"):
+            return repr(self.url[:40].split(",")[0] + ",...")
+        if "::" in self.url:
+            return repr(self.url)
+        parts = urlsplit(self.url)
+        host = parts.netloc.rpartition("@")[2]
+        path = parts.path if parts.scheme in ("http", "https") else self.url.partition("://")[2].partition("/")[2]
+        return repr(f"{parts.scheme}://{host}/{path.lstrip('/')}")
+
+    def _filesystem(self) -> tuple[Any, str]:
+        import fsspec
+
+        with translated(self.shown, "reached"):
+            try:
+                fs, path = fsspec.core.url_to_fs(self.url, **self.options)
+            except ValueError as error:
+                if "rotocol not known" in str(error):
+                    scheme = self.url.partition("://")[0]
+                    raise ParameterError(
+                        f"{self.shown}: no file system is known for {scheme}://. Write a path, or a URL that fsspec "
+                        "knows, such as s3://, gs://, https:// or memory://."
+                    ) from error
+                raise
+            # The data file system wants the URL whole, but url_to_fs takes the scheme away.
+            return fs, self.url if self.url.startswith("data:") else path
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open for reading, with a small buffer."""
+        with translated(self.shown, "read"):
+            # The name `fs` lives as long as the stream, because an archive closes with its file system.
+            fs, stream = (None, self._open_local()) if self.local else self._open_remote()
+        with stream:
+            yield stream
+        del fs
+
+    def _open_local(self) -> IO[bytes]:
+        # A named pipe would wait for ever, and /dev/zero would never end.
+        mode = os.stat(self.url).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise ImageFileError(f"{self.shown} is {kind}, not an image.")
+        return open(self.url, "rb")
+
+    def _open_remote(self) -> tuple[Any, IO[bytes]]:
+        fs, path = self._filesystem()
+        return fs, fs.open(path, "rb", block_size=_BLOCK)
+
+    def version(self) -> tuple[Any, ...]:
+        """Return what tells this content from an earlier one: size and time, or entity tag."""
+        with translated(self.shown, "read"):
+            if self.local:
+                status = os.stat(self.url)
+                return (status.st_size, status.st_mtime_ns, status.st_ino)
+            fs, path = self._filesystem()
+            facts = fs.info(path)
+            return tuple(sorted((k, str(v)) for k, v in facts.items() if k.lower() in _VERSION_KEYS))
+
+    def check_writable(self, *, overwrite: bool) -> None:
+        """Refuse a target that cannot be written, while nothing is computed yet."""
+        with translated(self.shown, "written"):
+            if self.local:
+                target = Path(self.url)
+                folder = target.parent
+                if not folder.is_dir():
+                    raise ImageFileError(f"{self.shown}: the folder {str(folder)!r} does not exist; make it first.")
+                if target.is_dir():
+                    raise ImageFileError(f"{self.shown} is a folder; add a file name.")
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise ImageFileError(f"{self.shown}: the folder {str(folder)!r} may not be written to.")
+                exists = target.exists()
+            else:
+                scheme = self.url.partition(":")[0]
+                if scheme in _READ_ONLY:
+                    raise ImageFileError(f"{self.shown}: {scheme} can be read but not written.")
+                fs, path = self._filesystem()
+                exists = not overwrite and fs.exists(path)
+            if exists and not overwrite:
+                raise ImageFileError(f"{self.shown} exists already; pass overwrite=True to replace it.")
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all bytes or nothing: readers see the old file or the new one, never a part."""
+        with translated(self.shown, "written"):
+            if self.local:
+                _replace_file(Path(self.url), data)
+            else:
+                self._put(bytes(data))
+
+    def _put(self, data: bytes) -> None:
+        fs, path = self._filesystem()
+        if self.url.partition("://")[0] in _OBJECT_STORES:
+            # They show an object when its upload ends, and a writer need not be allowed to look or to delete.
+            fs.pipe_file(path, data)
+            return
+        # Other systems may keep a stump: take it away.
+        existed = fs.exists(path)
+        try:
+            fs.pipe_file(path, data)
+        except BaseException:
+            if not existed and fs.exists(path):
+                fs.rm_file(path)
+            raise
+
+
+def _replace_file(target: Path, data: bytes | memoryview) -> None:
+    target = target.resolve()  # A link stays a link; the file behind it changes.
+    # The name is short, whatever the target's, and hidden, so that no pattern such as *.png finds half a file.
+    temporary = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def locate(url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Location:
+    """Return the location that a path or URL names; local paths become absolute.
+
+    Parameters
+    ----------
+    url : str or path
+        A local path, in which every letter stands for itself, or any fsspec URL.
+    storage_options : mapping, optional
+        Options of the fsspec file system, such as ``{"anon": True}`` for s3.
+
+    Raises
+    ------
+    ParameterError
+        `url` is empty or no path.
+
+    Examples
+    --------
+    >>> locate("s3://bucket/a.png").local
+    False
+    >>> locate("https://user:secret@host/a.png?signature=abc").shown
+    "'https://host/a.png'"
+    """
+    if not isinstance(url, str | os.PathLike) or not str(url):
+        raise ParameterError(f"Expected a path or a URL, got {url!r}.")
+    text = os.fspath(url)
+    if isinstance(url, str):
+        scheme = text.partition("://")[0] if "://" in text else ""
+        if scheme in ("file", "local"):
+            return Location(os.path.abspath(text.partition("://")[2]), True)
+        # "C:\\x" has no "://"; a folder may hold ":" but hardly "://".
+        if scheme or text.startswith("data:"):
+            return Location(text, False, dict(storage_options or {}))
+    return Location(os.path.abspath(os.path.expanduser(text)), True)

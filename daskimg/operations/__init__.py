@@ -1,0 +1,11 @@
+"""What happens to pixels: one short function per operation, by topic."""
+
+# ruff: noqa: F403 -- each module says in `__all__` what it offers
+
+from daskimg.operations.color import *
+from daskimg.operations.compose import *
+from daskimg.operations.edges import *
+from daskimg.operations.morphology import *
+from daskimg.operations.smooth import *
+from daskimg.operations.threshold import *
+from daskimg.operations.tone import *
