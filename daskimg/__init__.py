@@ -27,6 +27,7 @@ from daskimg.io import open_image as open_image
 from daskimg.io import read_image as read_image
 from daskimg.io import read_metadata as read_metadata
 from daskimg.io import save_image as save_image
+from daskimg.measure import *
 from daskimg.operation import Operation as Operation
 from daskimg.operation import Window as Window
 from daskimg.operation import operation as operation

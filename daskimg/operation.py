@@ -19,7 +19,7 @@ import threading
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 import cv2
 import numpy as np
@@ -27,15 +27,15 @@ from dask.utils import Dispatch
 
 from daskimg import registry
 from daskimg.errors import ArrayError, DtypeError, OperationError, ParameterError, UnknownNameError, suggest
+from daskimg.kinds import ANYWHERE, Array, Kind, TwoPass, Window
 from daskimg.parameters import BoundImage, ImageOutline, Parameter, documented_parameters, parameter_from
-from daskimg.pipeline import Step, apply
+from daskimg.pipeline import MeasuredStep, Step, apply
 from daskimg.syntax import Word, read_word
 
-__all__ = ["Operation", "Window", "operation"]
+__all__ = ["ANYWHERE", "Array", "Operation", "Window", "operation"]
 
 P = ParamSpec("P")
 A = TypeVar("A")
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Reach: TypeAlias = "int | tuple[int, int]"
 Channels = Literal["each", "joint", "convert"]
 
@@ -45,25 +45,11 @@ _MOST_STEPS = 256
 ALL_DTYPES = "uint8 uint16 int16 float32 float64"
 
 
-class Window(NamedTuple):
-    """Tells an operation where in the whole image its array lies, in pixels.
-
-    An operation whose function has a parameter `where: Window = ANYWHERE` gets one: marks and texts are placed with it.
-    """
-
-    row: int
-    column: int
-    rows: int
-    columns: int
-
-
-ANYWHERE = Window(0, 0, 0, 0)  # the default that keeps type checkers from asking callers for a window
-
-
 @dataclass(frozen=True)
 class Declaration:
     """Holds what an author declares of an operation, beside its function. See `operation`."""
 
+    kind: Kind | None = None
     reach: Callable[[Any, np.dtype[Any]], Reach] | None = None
     dtypes: str | Callable[[Any], str] = ALL_DTYPES
     channels: Channels = "each"
@@ -125,6 +111,8 @@ class Operation(Generic[P]):
             declaration.reach or self.takes_window or not all(image.aligned for image in marked.values())
         ):
             raise TypeError(f"{self.name}: beside an aligned image there can be no reach, no `where`, no other images")
+        if declaration.kind and (self.images or self.takes_window):
+            raise TypeError(f"{self.name}: an operation of a kind takes no second images and no `where`")
         plain = typing.get_type_hints(function)
         self.__signature__ = inspect.Signature(
             [
@@ -293,35 +281,57 @@ class Operation(Generic[P]):
         """
         if image.size == 0:
             return self._run_on_nothing(image, step, images)
-        arguments = dict(step.items)
-        if images:
-            arguments.update(zip(step.images, images, strict=True))
-        if self.takes_window:
-            arguments["where"] = where
+        kind = self.declaration.kind
+        if isinstance(step, MeasuredStep) and isinstance(kind, TwoPass):
+            apply_kind, (measured,) = kind.apply, images
+
+            def call(image: Array) -> Array:
+                return apply_kind(image, measured, step.arguments, where)
+        else:
+            arguments = dict(step.items)
+            if images:
+                arguments.update(zip(step.images, images, strict=True))
+            if self.takes_window:
+                arguments["where"] = where
+            call = functools.partial(self.function, **arguments)
         # A chunk may be needed by other tasks, so that not even by mistake anything is written into it.
         # Our own functions are tested not to.
         if not self.is_own:
             image = image.view()
             image.flags.writeable = False
         try:
-            result = self._call(image, arguments)
+            result = self._call(image, call)
         except cv2.error as error:
             raise OperationError(f"OpenCV refused {step!r} on {image.dtype} {image.shape}: {_reason(error)}") from error
         borrowed = (result is image or result.base is not None) and np.may_share_memory(result, image)
         return result.copy() if borrowed else result
 
-    def _call(self, image: Array, arguments: dict[str, Any]) -> Array:
+    def colors(self, image: Array) -> Array:
+        """Return what the function sees of an image: two axes where there is one channel, no alpha that it keeps."""
         if image.ndim == 3 and self.declaration.channels != "convert":
             if image.shape[2] == 1:
-                return _as_three(self._returned(image[:, :, 0], arguments))
+                return image[:, :, 0]
             if image.shape[2] == 4 and self.declaration.alpha == "keep":
-                colors = self._returned(np.ascontiguousarray(image[:, :, :3]), arguments)
-                return np.dstack((colors, _saturated(image[:, :, 3], colors.dtype)))
-        return self._returned(image, arguments)
+                return np.ascontiguousarray(image[:, :, :3])
+        return image
 
-    def _returned(self, image: Array, arguments: dict[str, Any]) -> Array:
-        result = self.function(image, **arguments)
-        if isinstance(result, np.ndarray) and result.ndim in (2, 3) and result.shape[:2] == image.shape[:2]:
+    def _call(self, image: Array, function: Callable[[Array], Array]) -> Array:
+        result = self._returned(self.colors(image), function)
+        if image.ndim == 3 and self.declaration.channels != "convert":
+            if image.shape[2] == 1:
+                return _as_three(result)
+            if image.shape[2] == 4 and self.declaration.alpha == "keep":
+                return np.dstack((result, _saturated(image[:, :, 3], result.dtype)))
+        return result
+
+    def _returned(self, image: Array, function: Callable[[Array], Array]) -> Array:
+        result = function(image)
+        resizes = self.declaration.kind is not None and not self.declaration.kind.keeps_size
+        if (
+            isinstance(result, np.ndarray)
+            and result.ndim in (2, 3)
+            and (resizes or result.shape[:2] == image.shape[:2])
+        ):
             return result
         what = f"shape {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
         raise OperationError(f"{self.name} must return an array with the rows and columns that it gets, not {what}")
@@ -372,6 +382,7 @@ def operation(function: Callable[Concatenate[Any, P], Any], /) -> Operation[P]: 
 def operation(
     *,
     name: str | None = None,
+    kind: Kind | None = None,
     reach: Callable[[Any, np.dtype[Any]], Reach] | None = None,
     dtypes: str | Callable[[Any], str] = ALL_DTYPES,
     channels: Channels = "each",
@@ -394,6 +405,8 @@ def operation(function: Callable[..., Any] | None = None, /, *, name: str | None
         returns a new array with the same rows and columns. Its docstring is the operation's help.
     name : str
         Another name than the function's.
+    kind : Kind
+        How the pixels come from chunks where no reach makes them right (`daskimg.kinds`): None for local operations.
     reach : callable
         `(parameters, dtype) -> pixels`, or `-> (rows, columns)`: how far away a pixel can still matter.
         None for operations that look at one pixel only.
@@ -482,6 +495,12 @@ def outcome(step: Step, dtype: np.dtype[Any], channels: int | None) -> tuple[np.
     DtypeError, ArrayError, OperationError
         What the step would raise on an image of this kind; so errors come when a graph is built, not on a worker.
     """
+    kind = step.operation.declaration.kind
+    if kind is not None and kind.keeps_type:
+        step.operation.check(step, dtype, channels or 1)
+        return dtype, channels
+    if isinstance(step, MeasuredStep):
+        step = Step(step.operation, step.items)
     # What is not installed may be defined anew at any time.
     try_out = _outcome_kept if step.operation.is_installed else _outcome
     return try_out(step.outlined(), dtype, channels)

@@ -19,7 +19,7 @@ from dask.utils import Dispatch
 
 from daskimg import syntax
 from daskimg.errors import ArrayError, ParameterError, PipelineSyntaxError
-from daskimg.parameters import BoundImage
+from daskimg.parameters import BoundImage, ImageOutline
 from daskimg.registry import get_operation
 
 if TYPE_CHECKING:
@@ -153,6 +153,38 @@ class Step:
         name = self.operation.name
         function = f"di.{name}" if self.operation.is_own else f"di.get_operation({name!r})"
         return f"{function}({self._arguments_in_python(lambda value: repr(_portable(value)))})"
+
+
+class MeasuredStep(Step):
+    """Is a step of a two-pass operation together with what was measured, which its tasks get as a second image."""
+
+    __slots__ = ("measured",)
+    measured: BoundImage | ImageOutline
+
+    def __init__(self, step: Step, measured: BoundImage | ImageOutline) -> None:
+        super().__init__(step.operation, step.items)
+        object.__setattr__(self, "measured", measured)
+
+    @property
+    def images(self) -> Mapping[str, Any]:
+        """What was measured."""
+        return {"measured": self.measured}
+
+    def outlined(self) -> MeasuredStep:
+        """Return this step without what was measured, as tasks and caches keep it."""
+        outline = self.measured.outline() if isinstance(self.measured, BoundImage) else self.measured
+        return MeasuredStep(self, outline)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MeasuredStep) and super().__eq__(other) and self.measured == other.measured
+
+    __hash__ = Step.__hash__
+
+    def __reduce__(self) -> Any:
+        return MeasuredStep, (Step(self.operation, self.items), self.measured)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (*super().__dask_tokenize__(), self.measured)
 
 
 class Pipeline:

@@ -13,10 +13,10 @@ PACKAGE = Path(daskimg.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 
 FLOORS = {
-    0: "errors opencv operation parameters pipeline registry syntax version",
+    0: "errors kinds opencv operation parameters pipeline registry syntax version",
     1: "operations",
     2: "chunked",
-    3: "clusters io plan progress",
+    3: "clusters io measure plan progress",
     4: "batch compare vision",
     5: "cli demo ingest rest widgets __main__ __init__",
 }

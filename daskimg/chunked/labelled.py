@@ -13,7 +13,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from daskimg.chunked.local import apply_to_dask
+from daskimg.chunked.apply import apply_to_dask
 from daskimg.chunked.strips import Axes
 from daskimg.errors import ArrayError
 from daskimg.pipeline import Step, apply

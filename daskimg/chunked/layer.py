@@ -20,7 +20,7 @@ from dask.highlevelgraph import Layer, MaterializedLayer
 from dask.tokenize import tokenize
 
 from daskimg.chunked.strips import Axes, LocalRun, Place, cut_slivers, run_block
-from daskimg.operation import Array, Window
+from daskimg.kinds import Array, Window
 from daskimg.pipeline import Step
 
 __all__: list[str] = []
@@ -111,6 +111,11 @@ class LocalLayer(Layer):
     def __reduce__(self) -> Any:
         fields = (self.name, self.source, self.source_chunks, self.source_meta, self.run, self.steps, self.image_keys)
         return LocalLayer, (*fields, self.annotations)
+
+    def moved(self, name: str, source: str) -> LocalLayer:
+        """Return the same run over the same image under another name."""
+        fields = (self.source_chunks, self.source_meta, self.run, self.steps, self.image_keys)
+        return LocalLayer(name, source, *fields, annotations=self.annotations)
 
     # Geometry
 

@@ -1,4 +1,4 @@
-"""Applies steps to a dask array: lazily, fused with the steps that stand before."""
+"""Applies local steps to a dask array: lazily, fused with the steps that stand before."""
 
 from __future__ import annotations
 
@@ -14,47 +14,11 @@ from dask.tokenize import tokenize
 from daskimg.chunked.layer import LocalLayer
 from daskimg.chunked.strips import Axes, LocalRun, Place, run_block
 from daskimg.errors import ArrayError, EnvironmentProblem
-from daskimg.operation import Window, check_axes, outcome, second_image
-from daskimg.pipeline import Step, apply
+from daskimg.kinds import Window
+from daskimg.operation import check_axes, outcome, second_image
+from daskimg.pipeline import Step
 
 __all__: list[str] = []
-
-
-def apply_to_dask(image: da.Array, steps: tuple[Step, ...], axes: Axes | None = None) -> da.Array:
-    """Return the lazy result of steps on a dask array; nothing is computed.
-
-    Parameters
-    ----------
-    image : dask.array.Array
-        `(rows, columns)` or `(rows, columns, channels)`, of any chunks; with `axes`, any shape.
-    steps : tuple of Step
-        What to do.
-    axes : Axes
-        Which axes are rows, columns and channels, where that is not plain from the shape.
-
-    Raises
-    ------
-    ArrayError, DtypeError, OperationError
-        If a step cannot be applied to an array of this kind.
-    """
-    check_array(image)
-    if axes is None:
-        check_axes(image.shape)
-        axes = Axes(0, 1, 2 if image.ndim == 3 else None)
-    if axes.c is not None and image.numblocks[axes.c] > 1:
-        image = image.rechunk({axes.c: -1})  # a color axis is never chunked
-    local: list[Step] = []
-    for step in steps:
-        if step.operation.is_aligned:
-            image, axes = _extend(image, tuple(local), axes)
-            image, axes = _with_aligned_images(image, step, axes)
-            local = []
-        else:
-            local.append(step)
-    return _extend(image, tuple(local), axes)[0]
-
-
-apply.register(da.Array, apply_to_dask)
 
 
 def check_array(image: da.Array) -> None:
@@ -73,25 +37,26 @@ def check_array(image: da.Array) -> None:
         raise ArrayError("the sizes of the chunks are unknown; find them out first: image.compute_chunk_sizes()")
 
 
-def _extend(image: da.Array, steps: tuple[Step, ...], axes: Axes) -> tuple[da.Array, Axes]:
+def extend(image: da.Array, steps: tuple[Step, ...], axes: Axes) -> tuple[da.Array, Axes]:
     """Return the lazy result of local steps, in one layer with those that made `image` if that can be."""
     if not steps:
         return image, axes
+    source, before, axes = run_of(image, axes)
+    return build(source, (*before, *steps), axes)
+
+
+def run_of(image: da.Array, axes: Axes) -> tuple[da.Array, tuple[Step, ...], Axes]:
+    """Return the array under the fused run that made an image, its steps and axes; the image itself without one."""
     layer = image.dask.layers.get(image.name) if isinstance(image.dask, HighLevelGraph) else None
     annotations = dask.get_annotations() or None
-    source, before = image, tuple[Step, ...]()
-    if isinstance(layer, LocalLayer) and layer.run.out_axes == axes and layer.annotations == annotations:
-        source, before, axes = _source_of(image, layer), layer.steps, layer.run.axes
-    return _build(source, (*before, *steps), axes)
+    if not isinstance(layer, LocalLayer) or layer.run.out_axes != axes or layer.annotations != annotations:
+        return image, (), axes
+    graph = image.dask.cull_layers([layer.source])  # without that run
+    source = da.Array(graph, layer.source, layer.source_chunks, meta=layer.source_meta)
+    return source, layer.steps, layer.run.axes
 
 
-def _source_of(image: da.Array, layer: LocalLayer) -> da.Array:
-    """Return the array under a fused run, from the graph without that run."""
-    graph = image.dask.cull_layers([layer.source])
-    return da.Array(graph, layer.source, layer.source_chunks, meta=layer.source_meta)
-
-
-def _build(source: da.Array, steps: tuple[Step, ...], axes: Axes) -> tuple[da.Array, Axes]:
+def build(source: da.Array, steps: tuple[Step, ...], axes: Axes) -> tuple[da.Array, Axes]:
     native = source.dtype.newbyteorder("=")
     dtype, channels = native, None if axes.c is None else source.shape[axes.c]
     itemsize = dtype.itemsize * (channels or 1)
@@ -141,12 +106,14 @@ def _whole_image(value: Any) -> da.Array:
     """Return a second image as a dask array of one chunk."""
     image = second_image(value)
     lazy: da.Array = image if isinstance(image, da.Array) else da.from_array(np.asarray(image), chunks=-1)
+    if lazy.dtype == object:  # what was measured
+        return lazy
     check_axes(lazy.shape)
     whole: da.Array = lazy.rechunk(-1)
     return whole
 
 
-def _with_aligned_images(image: da.Array, step: Step, axes: Axes) -> tuple[da.Array, Axes]:
+def with_aligned_images(image: da.Array, step: Step, axes: Axes) -> tuple[da.Array, Axes]:
     """Return the lazy result of a step whose second images lie over the whole first, cut along its chunks."""
     dtype, channels = outcome(step, image.dtype.newbyteorder("="), None if axes.c is None else image.shape[axes.c])
     out_axes = _axes_after(axes, channels, image.ndim)

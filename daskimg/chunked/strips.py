@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from daskimg.errors import ArrayError, OperationError
-from daskimg.operation import Array, Window
+from daskimg.kinds import Array, Window
 from daskimg.pipeline import Step
 
 __all__: list[str] = []
@@ -121,8 +121,8 @@ def run_block(run: LocalRun, place: Place, *values: Any, into: Array | None = No
         (dy, dx): run.axes.to_back(slivers[-dy, -dx])
         for (dy, dx), slivers in zip(place.neighbours, values[count:], strict=False)
     }
-    images = tuple(_native(image) for image in values[count + len(place.neighbours) :])
-    own = run.axes.to_back(_native(own))
+    images = tuple(native(image) for image in values[count + len(place.neighbours) :])
+    own = run.axes.to_back(native(own))
     spatial = 2 if run.axes.c is None else 3
     batch = own.shape[:-spatial]
     rows, columns = own.shape[-spatial : own.ndim - spatial + 2]
@@ -249,7 +249,7 @@ def _aligned(image: Array, column: int, columns: int, reach: int, lanes: int) ->
     return window, column - before, before, after
 
 
-def _native(array: Array) -> Array:
+def native(array: Array) -> Array:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

@@ -5,6 +5,7 @@
 from daskimg.operations.color import *
 from daskimg.operations.compose import *
 from daskimg.operations.edges import *
+from daskimg.operations.histogram import *
 from daskimg.operations.morphology import *
 from daskimg.operations.smooth import *
 from daskimg.operations.threshold import *

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import dask
 import dask.array as da
 import hypothesis
 import numpy as np
 from hypothesis import strategies as st
 
 from daskimg.chunked import strips
+from daskimg.chunked.again import HELD
 from daskimg.errors import ArrayError, ParameterError
 from daskimg.operation import Array, Operation
 from daskimg.parameters import Parameter
@@ -27,27 +29,34 @@ MOST_REACH = 48  # pixels; larger parameters are not drawn
 
 @dataclass(frozen=True)
 class Case:
-    """Holds one drawn case: a step, an image, how it is cut into chunks, and whether these into strips of one row."""
+    """Holds one drawn case: a step, an image, how it is cut into chunks, and whether these into strips of one row.
+
+    With `afresh` nothing is held between two passes.
+    """
 
     step: Step
     image: Array = field(repr=False)
     chunks: tuple[tuple[int, ...], ...]
     content: str
     thin: bool = False
+    afresh: bool = False
 
     def __repr__(self) -> str:
         cut = f"in chunks {self.chunks}" + " and thin strips" * self.thin
+        cut += " with nothing held" * self.afresh
         return f"{self.step!r} on {self.content} {self.image.dtype} {self.image.shape} {cut}"
 
     def lazy(self) -> da.Array:
         """Return the image as a dask array."""
         chunks = (*self.chunks, *((size,) for size in self.image.shape[2:]))
         lazy: da.Array = da.from_array(self.image, chunks=chunks)
-        return lazy
+        # A source that must be read, rather than chunks that are there.
+        return lazy.map_blocks(lambda chunk: chunk.copy()) if self.afresh else lazy
 
     def result(self) -> Array:
         """Return the step's result on the chunked image."""
-        with thin_strips() if self.thin else contextlib.nullcontext():
+        held = {HELD: "0"} if self.afresh else {}
+        with thin_strips() if self.thin else contextlib.nullcontext(), dask.config.set(held):
             result: Array = self.step(self.lazy()).compute(scheduler="synchronous")
         return result
 
@@ -213,4 +222,6 @@ def cases(draw: Any, operation: Operation[Any], most: int = 40) -> Case:
         step(image if operation.images else image[:2, :2])
     except (ParameterError, ArrayError):  # the declaration alone does not tell which values go together
         hypothesis.reject()
-    return Case(step, image, (draw(_cuts(rows)), draw(_cuts(columns))), content, draw(st.booleans()))
+    return Case(
+        step, image, (draw(_cuts(rows)), draw(_cuts(columns))), content, *draw(st.tuples(st.booleans(), st.booleans()))
+    )

@@ -1,0 +1,112 @@
+"""Lets a second pass read its image anew, instead of having dask hold the whole image between two passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import dask.array as da
+from dask._task_spec import GraphNode, Task, TaskRef, convert_legacy_graph
+from dask.base import clone_key
+from dask.graph_manipulation import chunks
+from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
+from dask.utils import parse_bytes
+
+from daskimg.chunked.layer import LocalLayer
+
+__all__: list[str] = []
+
+HELD = "daskimg.held"
+"""The dask setting that says up to which size an intermediate image is held between two passes over it."""
+
+MOST_HELD = "1 GiB"
+
+
+class MeasuredLayer(MaterializedLayer):
+    """Holds the tasks that measure an image: few and small results, never computed twice."""
+
+
+def may_be_held(nbytes: float) -> bool:
+    """Return whether an intermediate of this size may stay in memory between two passes: the setting daskimg.held."""
+    return nbytes <= parse_bytes(dask.config.get(HELD, MOST_HELD))
+
+
+def again(image: da.Array, after: da.Array) -> da.Array:
+    """Return the same lazy image under other keys, computed anew once `after` is there.
+
+    An image that may be held, or whose chunks are in memory anyway, is returned as it is.
+
+    Parameters
+    ----------
+    image : dask.array.Array
+        What the second pass reads.
+    after : dask.array.Array
+        What the first pass found, of one chunk.
+    """
+    if may_be_held(image.nbytes):
+        return image
+    graph = image.dask.cull_layers([image.name])
+    seed = after.name
+    layers: dict[str, Any] = {}
+    dependencies: dict[str, set[str]] = {}
+    renamed: dict[str, str] = {}
+    bind = TaskRef((after.name, *(0,) * after.ndim))
+    bound = False
+    for name in graph._toposort_layers():
+        layer, needs = graph.layers[name], graph.dependencies[name]
+        changed = {need: renamed[need] for need in needs if need in renamed}
+        if isinstance(layer, MeasuredLayer) or (not changed and _is_held(layer)):
+            layers[name], dependencies[name] = layer, set(needs)
+            continue
+        renamed[name] = new = clone_key(name, seed)
+        dependencies[new] = {renamed.get(need, need) for need in needs}
+        if isinstance(layer, LocalLayer):
+            layers[new] = layer.moved(new, renamed.get(layer.source, layer.source))
+            continue
+        tasks, is_bound = _moved_tasks(layer, name, changed, seed, None if changed else bind)
+        layers[new] = MaterializedLayer(tasks, annotations=layer.annotations)
+        if is_bound:
+            dependencies[new].add(after.name)
+            bound = True
+    if not renamed:
+        return image
+    if bound:
+        for name, layer in after.dask.layers.items():
+            layers.setdefault(name, layer)
+            dependencies.setdefault(name, set(after.dask.dependencies[name]))
+    # What is not needed any more, since only what was renamed needed it, is left out.
+    whole = HighLevelGraph(layers, dependencies)
+    new = renamed[image.name]
+    return da.Array(whole.cull_layers([new]), new, image.chunks, meta=image._meta)
+
+
+def _is_held(layer: Layer) -> bool:
+    """Return whether all of a layer is data that are in memory already, here or as futures on a cluster."""
+    return type(layer) is MaterializedLayer and not any(
+        isinstance(task, Task) or (type(task) is tuple and task and callable(task[0])) for task in layer.values()
+    )
+
+
+def _moved_tasks(
+    layer: Layer, name: str, changed: dict[str, str], seed: str, after: TaskRef | None
+) -> tuple[dict[Any, GraphNode], bool]:
+    """Return a layer's tasks under new keys, which use what has been moved, and whether any waits for `after`."""
+    old: dict[Any, GraphNode] = convert_legacy_graph(dict(layer))
+    keys = {key: clone_key(key, seed) for key in old}
+    tasks: dict[Any, GraphNode] = {}
+    bound = False
+    for key, task in old.items():
+        swapped = {}
+        for need in task.dependencies:
+            base = need[0] if isinstance(need, tuple) else need
+            if need in keys:
+                swapped[need] = keys[need]
+            elif base in changed:
+                swapped[need] = clone_key(need, seed)
+        new = keys[key]
+        moved = task.substitute(swapped, key=new)
+        if after is not None and not task.dependencies and isinstance(task, Task):
+            moved = Task(new, chunks.bind, task, after)
+            bound = True
+        tasks[new] = moved
+    return tasks, bound

@@ -1,0 +1,1 @@
+"""What is measured of images: functions that return numbers and tables rather than images."""
