@@ -51,7 +51,7 @@ class Case:
         chunks = (*self.chunks, *((size,) for size in self.image.shape[2:]))
         lazy: da.Array = da.from_array(self.image, chunks=chunks)
         # A source that must be read, rather than chunks that are there.
-        return lazy.map_blocks(lambda chunk: chunk.copy()) if self.afresh else lazy
+        return da.map_blocks(np.copy, lazy, dtype=lazy.dtype) if self.afresh else lazy
 
     def result(self) -> Array:
         """Return the step's result on the chunked image."""
