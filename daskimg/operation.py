@@ -38,6 +38,7 @@ P = ParamSpec("P")
 A = TypeVar("A")
 Reach: TypeAlias = "int | tuple[int, int]"
 Channels = Literal["each", "joint", "convert"]
+Missing = Literal["point", "weigh", "lowest", "highest", "spread", "background", "refuse"]
 
 _SIMPLE = (int, float, bool, str, type(None))  # parameters that are equal only if they are the same
 _MOST_STEPS = 256
@@ -58,6 +59,7 @@ class Declaration:
     gain: Callable[[Any, np.dtype[Any]], float] | None = None
     levels: Callable[[Any, np.dtype[Any]], int] | int = 0
     lanes: Callable[[Any, np.dtype[Any]], int] | int = 1
+    missing: Missing | Callable[..., Any] | None = None
     version: int = 1
 
 
@@ -261,6 +263,10 @@ class Operation(Generic[P]):
             "additionalProperties": False,
         }
 
+    def sample(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return a few pixels to try a step on."""
+        return np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+
     # Running
 
     def on_whole(self, image: Array, step: Step) -> Array:
@@ -391,6 +397,7 @@ def operation(
     gain: Callable[[Any, np.dtype[Any]], float] | None = None,
     levels: Callable[[Any, np.dtype[Any]], int] | int = 0,
     lanes: Callable[[Any, np.dtype[Any]], int] | int = 1,
+    missing: Missing | Callable[..., Any] | None = None,
     version: int = 1,
 ) -> Callable[[Callable[Concatenate[Any, P], Any]], Operation[P]]: ...
 
@@ -427,6 +434,12 @@ def operation(function: Callable[..., Any] | None = None, /, *, name: str | None
         How many columns OpenCV's vector code takes at once, at most, where what is left over at a row's end is rounded
         otherwise: windows then begin at multiples of it and the ends of their rows are left out, so that results are
         the whole image's bit for bit. 64 serves every processor; it costs as many columns of reach.
+    missing : {"point", "weigh", "lowest", "highest", "spread", "background", "refuse"} or callable
+        What becomes of pixels without data, where an image has such: "point" leaves them out of the result; "weigh"
+        divides the sum over a neighbourhood by the weight of its valid pixels; "lowest" and "highest" put what never
+        is a maximum, or minimum, in their place; "spread" leaves out all that they could reach; "background" takes
+        them for 0. Or `(masked) -> (result, valid)`, see `daskimg.operations.missing`. None: "point" without a reach,
+        "spread" with one, "refuse" for a kind, save that a two-pass operation measures valid pixels only.
     version : int
         Raise it when the same parameters give other pixels than before: fingerprints include it.
 
@@ -510,7 +523,7 @@ def _outcome(step: Step, dtype: np.dtype[Any], channels: int | None) -> tuple[np
     operation = step.operation
     operation.check(step, dtype, channels or 1)
     shape = (8, 8) if channels is None else (8, 8, channels)
-    sample = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+    sample = operation.sample(shape, dtype)
     images = tuple(
         np.zeros((8, 8, *value.shape[2:]), value.dtype) if isinstance(value, ImageOutline) else sample
         for value in step.images.values()
