@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-__all__ = ["Kind", "TwoPass", "Window"]
+__all__ = ["Geometric", "Kind", "Linked", "Margins", "Parts", "Region", "TwoPass", "Window"]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -31,6 +31,38 @@ class Window(NamedTuple):
     columns: int
 
 
+class Region(NamedTuple):
+    """Is a rectangle of pixels: from `top` up to, not including, `bottom`, and from `left` to `right`."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The rows and columns; 0 where the region is empty."""
+        return max(0, self.bottom - self.top), max(0, self.right - self.left)
+
+    def cut(self, other: Region) -> Region:
+        """Return what two regions have in common."""
+        return Region(
+            max(self.top, other.top),
+            max(self.left, other.left),
+            min(self.bottom, other.bottom),
+            min(self.right, other.right),
+        )
+
+    def seen_from(self, row: int, column: int) -> Region:
+        """Return the same region where (`row`, `column`) is called (0, 0)."""
+        return Region(self.top - row, self.left - column, self.bottom - row, self.right - column)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The index that cuts the region out of an array."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
 ANYWHERE = Window(0, 0, 0, 0)  # the default that keeps type checkers from asking callers for a window
 
 
@@ -39,6 +71,7 @@ class Kind:
 
     keeps_size = True  # whether the result has the rows and columns of the image
     keeps_type = False  # whether it has its data type and channels too, so that nothing need be tried out
+    takes_images = False  # whether its operations may have second images
 
 
 @dataclass(frozen=True)
@@ -72,3 +105,118 @@ class TwoPass(Kind):
         where = Window(0, 0, *image.shape[:2])
         measured = self.measured(self.measure(image, arguments, where), arguments)
         return self.apply(image, measured, arguments, where)
+
+
+class Margins(NamedTuple):
+    """Tells how many rows and columns of its neighbours lie around a block in the window that it is given."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def inner(self, window: Array) -> Array:
+        """Return the block alone, as a view."""
+        return window[self.top : len(window) - self.bottom, self.left : window.shape[1] - self.right]
+
+
+class Parts(NamedTuple):
+    """Tells which parts of a block reach its sides, and what is known of them here.
+
+    Attributes
+    ----------
+    sides : tuple of four ndarray
+        The top and bottom rows, the left and right columns: the number of the part that each pixel belongs to, or 0.
+    values : ndarray
+        By number of the part, from 0 on (0 is no part): what `merge` puts together for parts that touch.
+    more : object
+        Whatever else the operation's own `decide` needs.
+    """
+
+    sides: tuple[Array, Array, Array, Array]
+    values: Array
+    more: Any = None
+
+
+@dataclass(frozen=True)
+class Linked(Kind):
+    """Finds connected parts within each block, links those that touch across its sides, and decides on the whole.
+
+    Attributes
+    ----------
+    local : callable
+        `(window, margins, parameters, where) -> (state, Parts)`: what one block knows; `where` is the block's.
+    apply : callable
+        `(state, decision, parameters, where) -> block`. It may write into the state.
+    merge : numpy.ufunc
+        Puts the values of parts that touch together.
+    connectivity : callable
+        `(parameters) -> 4 or 8`: whether parts also touch at corners.
+    reach : callable
+        `(parameters) -> pixels` of the neighbours that `local` sees.
+    multiple : callable
+        `(parameters) -> pixels`: blocks begin at multiples of it.
+    decide : callable
+        `(layout, parts, groups, parameters) -> list of decisions`, where layout is the grid of blocks, parts are the
+        blocks' in raster order, and groups the number of the whole part that each part belongs to. Without it a
+        block's decision is the merged value of each of its parts.
+    state_bytes : float
+        What a state takes per pixel: small states of small images are held between the passes.
+    """
+
+    local: Callable[[Array, Margins, Any, Window], tuple[Any, Parts]]
+    apply: Callable[[Any, Any, Any, Window], Array]
+    merge: np.ufunc = np.maximum
+    connectivity: Callable[[Any], int] = lambda p: 8
+    reach: Callable[[Any], int] = lambda p: 0
+    multiple: Callable[[Any], int] = lambda p: 1
+    decide: Callable[[tuple[int, int], list[Parts], list[Array], Any], list[Any]] | None = None
+    state_bytes: float = 1
+
+
+Size: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Geometric(Kind):
+    """Moves pixels: a part of the result is computed from a part of the image.
+
+    All positions are those in the whole image and in the whole result; sizes are (rows, columns).
+
+    Attributes
+    ----------
+    size : callable
+        `(size, parameters) -> size` of the result. It raises where parameters and size don't go together.
+    needs : callable
+        `(region, size, parameters) -> region` of the image that a region of the result is computed from. What lies
+        outside the image is cut off. It may be empty.
+    compute : callable
+        `(pixels, at, region, size, parameters) -> pixels`: computes a region of the result from the image's pixels `at`
+        a region that holds all that it needs. `size` is that of the image. Where the operation has second images, which
+        lie over the result, parameters hold their part of this region.
+    view : callable
+        `(image, parameters) -> image or None`: the result as a mere view of the image, NumPy's or dask's, where there
+        is one.
+    scales : bool
+        Whether the chunks of the result follow those of the image, scaled. Else they are as large as the image's.
+    """
+
+    size: Callable[[Size, Any], Size]
+    needs: Callable[[Region, Size, Any], Region]
+    compute: Callable[[Array, Region, Region, Size, Any], Array]
+    view: Callable[[Any, Any], Any] | None = None
+    scales: bool = False
+
+    keeps_size = False
+    keeps_type = True
+    takes_images = True
+
+    def on_whole(self, image: Array, parameters: Mapping[str, Any]) -> Array:
+        """Compute the whole result from a whole image in memory."""
+        arguments = SimpleNamespace(**parameters)
+        seen = None if self.view is None else self.view(image, arguments)
+        if seen is not None:
+            return np.ascontiguousarray(seen)
+        rows, columns = image.shape[:2]
+        region = Region(0, 0, *self.size((rows, columns), arguments))
+        return self.compute(image, Region(0, 0, rows, columns), region, (rows, columns), arguments)

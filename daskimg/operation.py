@@ -113,8 +113,9 @@ class Operation(Generic[P]):
             declaration.reach or self.takes_window or not all(image.aligned for image in marked.values())
         ):
             raise TypeError(f"{self.name}: beside an aligned image there can be no reach, no `where`, no other images")
-        if declaration.kind and (self.images or self.takes_window):
-            raise TypeError(f"{self.name}: an operation of a kind takes no second images and no `where`")
+        kind = declaration.kind
+        if kind and (self.takes_window or (self.images and not kind.takes_images)):
+            raise TypeError(f"{self.name}: an operation of this kind takes no second images and no `where`")
         plain = typing.get_type_hints(function)
         self.__signature__ = inspect.Signature(
             [
@@ -300,6 +301,16 @@ class Operation(Generic[P]):
             if self.takes_window:
                 arguments["where"] = where
             call = functools.partial(self.function, **arguments)
+        return self.carry_out(image, step, call)
+
+    def carry_out(self, image: Array, step: Step, call: Callable[[Array], Array]) -> Array:
+        """Return what `call`, which does a step, makes of what the step's function sees of an image.
+
+        Raises
+        ------
+        OperationError
+            As `run` does.
+        """
         # A chunk may be needed by other tasks, so that not even by mistake anything is written into it.
         # Our own functions are tested not to.
         if not self.is_own:
@@ -343,6 +354,8 @@ class Operation(Generic[P]):
         raise OperationError(f"{self.name} must return an array with the rows and columns that it gets, not {what}")
 
     def _run_on_nothing(self, image: Array, step: Step, images: tuple[Array, ...]) -> Array:
+        if self.declaration.kind is not None and not self.declaration.kind.keeps_size:
+            raise ArrayError(f"{step!r} needs at least one pixel, and the image has the shape {image.shape}")
         sample = np.zeros((1, 1, *image.shape[2:]), image.dtype)
         if self.is_aligned:
             images = tuple(np.zeros((1, 1, *one.shape[2:]), one.dtype) for one in images)

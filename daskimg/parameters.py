@@ -20,7 +20,7 @@ import numpy as np
 
 from daskimg.errors import ParameterError, suggest
 
-__all__ = ["BoundImage", "Choice", "Image", "Kernel", "Odd", "Parameter", "Range", "Unit", "Vector"]
+__all__ = ["BoundImage", "Choice", "Image", "Kernel", "Odd", "Parameter", "Range", "Sides", "Unit", "Vector"]
 
 # What authors write for parameters that hold several numbers. Lists and arrays are accepted and become tuples.
 Vector = tuple[float, ...]
@@ -104,13 +104,23 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Sides:
+    """Limits a matrix to a number of rows and columns."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
 class Image:
     """Marks a parameter that is itself an image: a NumPy or dask array, or a URL.
 
-    `aligned` images have the rows and columns of the main image and are cut along its chunks; others travel whole.
+    `aligned` images have the rows and columns of the main image, or of the result where its size is another one, and
+    are cut along its chunks; others travel whole. `coordinates` hold positions in the main image, as float32 or float64.
     """
 
     aligned: bool = False
+    coordinates: bool = False
 
 
 class BoundImage:
@@ -174,7 +184,7 @@ class Parameter:
         Whether `None` is a value of its own.
     scalar : bool
         Whether a vector may also be given as one number, which then counts for every channel.
-    limits, choices, unit, image
+    limits, choices, unit, image, sides
         What the markers said.
     """
 
@@ -190,6 +200,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     unit: str = ""
     image: Image | None = None
+    sides: Sides | None = None
     help: str = ""
 
     def validate(self, value: Any, operation: str) -> Any:
@@ -217,6 +228,8 @@ class Parameter:
             words = "one of " + " ".join(self.choices)
         else:
             words = _WORDS[self.kind]
+            if self.sides:
+                words = f"{self.sides.rows} rows of {self.sides.columns} numbers"
             limits = self.limits.describe()
             words += f", {limits}" if limits != "any" else ""
         if self.scalar:
@@ -234,6 +247,9 @@ class Parameter:
             schema = {"type": "array", "items": number, "minItems": 1}
             if self.kind == "matrix":
                 schema = {"type": "array", "items": schema, "minItems": 1}
+            if self.sides:
+                schema.update(minItems=self.sides.rows, maxItems=self.sides.rows)
+                schema["items"].update(minItems=self.sides.columns, maxItems=self.sides.columns)
             if self.scalar:
                 schema = {"anyOf": [number, schema]}
         elif self.kind == "image":
@@ -319,6 +335,9 @@ def _check_matrix(parameter: Parameter, value: Any) -> tuple[Any, str]:
     problem = next((problem for _, problem in rows if problem), "")
     if not problem and len({len(row) for row, _ in rows}) != 1:
         problem = f"{parameter.describe()}, with rows of equal length"
+    sides = parameter.sides
+    if not problem and sides and (len(rows), len(rows[0][0])) != (sides.rows, sides.columns):
+        problem = parameter.describe()
     return tuple(row for row, _ in rows), problem
 
 
@@ -411,6 +430,7 @@ def parameter_from(name: str, annotation: Any, default: Any, documentation: str)
         choices=choices,
         unit=found[Unit].name if Unit in found else "",
         image=found.get(Image),
+        sides=found.get(Sides),
         help=documentation,
     )
     if default is not Parameter.required:

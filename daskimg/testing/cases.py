@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from daskimg.chunked import strips
 from daskimg.chunked.again import HELD
 from daskimg.errors import ArrayError, ParameterError
+from daskimg.kinds import Geometric
 from daskimg.operation import Array, Operation
-from daskimg.parameters import Parameter
+from daskimg.parameters import Image, Parameter
 from daskimg.pipeline import Step
 
 __all__: list[str] = []
 
+MOST_PIXELS = 1 << 16  # of a result; what makes larger ones of small images is not drawn
 MOST_REACH = 48  # pixels; larger parameters are not drawn
 
 
@@ -117,6 +119,8 @@ def _values(parameter: Parameter) -> st.SearchStrategy[Any]:
             drawn = drawn | _tables()
     elif parameter.kind == "matrix":
         sides = st.tuples(st.integers(1, 6), st.integers(1, 6))
+        if parameter.sides:
+            sides = st.just((parameter.sides.rows, parameter.sides.columns))
         drawn = sides.flatmap(
             lambda size: st.lists(
                 st.lists(st.integers(-4, 4) | small, min_size=size[1], max_size=size[1]),
@@ -139,8 +143,13 @@ def _tables() -> st.SearchStrategy[list[int]]:
     return st.integers(0, 1 << 16).map(lambda seed: np.random.default_rng(seed).integers(0, 256, 256).tolist())
 
 
-def _second_images(image: Array, aligned: bool) -> st.SearchStrategy[Array]:
-    if aligned:
+def _second_images(image: Array, marker: Image) -> st.SearchStrategy[Array]:
+    if marker.coordinates:  # of the result's size, which then is any
+        beyond = max(image.shape[:2]) + 5
+        return st.integers(0, 1 << 16).map(
+            lambda seed: np.random.default_rng(seed).uniform(-5, beyond, image.shape[:2]).astype(np.float32)
+        )
+    if marker.aligned:
         return st.integers(0, 1 << 16).map(lambda seed: content_image("noise", image.shape, image.dtype, seed))
     shapes = st.tuples(st.integers(1, 12), st.integers(1, 12), st.sampled_from([(), (3,), (4,)]))
     return st.tuples(shapes, st.integers(0, 1 << 16)).map(
@@ -155,7 +164,7 @@ def content_image(kind: str, shape: tuple[int, ...], dtype: np.dtype[Any], seed:
     """Return an image of that content: what one kind of reach does not touch, another does."""
     rng = np.random.default_rng(seed)
     floating = dtype.kind == "f"
-    low, high = (0.0, 1.0) if floating else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = (0.0, 1.0) if floating or dtype == bool else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     if dtype.itemsize == 8 and not floating:
         low, high = max(low, -(1 << 53)), 1 << 53  # what the float64 of the random numbers holds
     if kind == "noise":
@@ -172,8 +181,8 @@ def content_image(kind: str, shape: tuple[int, ...], dtype: np.dtype[Any], seed:
     elif kind == "ramp":
         image = np.broadcast_to(np.linspace(low, high, shape[1]).reshape((1, -1) + (1,) * (len(shape) - 2)), shape)
     else:
-        image = rng.choice([low, high, (low + high) // 2 if not floating else 0.5], shape)
-    return np.ascontiguousarray(image.astype(dtype))
+        image = rng.choice([low, high, 0.5 if floating else (low + high) // 2], shape)
+    return np.ascontiguousarray(image > 0.5 if dtype == bool else image.astype(dtype))
 
 
 @st.composite
@@ -215,11 +224,18 @@ def cases(draw: Any, operation: Operation[Any], most: int = 40) -> Case:
         content = draw(st.sampled_from(CONTENTS))
         image = content_image(content, shape, dtype, draw(st.integers(0, 1 << 16)))
         for name in operation.images:
-            second = _second_images(image, operation.is_aligned)
+            marker = operation.parameters[name].image
+            assert marker is not None
+            second = _second_images(image, marker)
             given[name] = draw(st.none() | second if operation.parameters[name].nullable else second)
         step = operation.step(given)
         hypothesis.assume(max(operation.reach(step, dtype)) <= MOST_REACH)
-        step(image if operation.images else image[:2, :2])
+        kind = operation.declaration.kind
+        if isinstance(kind, Geometric):
+            hypothesis.assume(math.prod(kind.size(image.shape[:2], step.arguments)) <= MOST_PIXELS)
+            step(image)
+        else:
+            step(image if operation.images else image[:2, :2])
     except (ParameterError, ArrayError):  # the declaration alone does not tell which values go together
         hypothesis.reject()
     return Case(
