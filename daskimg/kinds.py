@@ -220,3 +220,63 @@ class Geometric(Kind):
         rows, columns = image.shape[:2]
         region = Region(0, 0, *self.size((rows, columns), arguments))
         return self.compute(image, Region(0, 0, rows, columns), region, (rows, columns), arguments)
+
+
+class Carried(NamedTuple):
+    """Is what the blocks before and after a block, along one axis, amount to; None where there are none."""
+
+    before: Any = None
+    after: Any = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Goes along one axis of the grid of blocks and gives each block what those before and after it amount to.
+
+    Attributes
+    ----------
+    axis : int
+        0: down the rows, 1: along the columns.
+    hand_on : callable
+        `(block, carried, parameters, where) -> (onward, backward)`: what a block hands on to those after it and to
+        those before it. `carried` are its `Carried` of the sweeps before this one.
+    join : callable
+        `(carried, handed, parameters) -> carried`: adds what the next block hands on to what the blocks behind it amount to.
+    backward : bool
+        Whether blocks look at those after them, too.
+    """
+
+    axis: int
+    hand_on: Callable[[Array, tuple[Carried, ...], Any, Window], tuple[Any, Any]]
+    join: Callable[[Any, Any, Any], Any]
+    backward: bool = False
+
+
+@dataclass(frozen=True)
+class Separable(Kind):
+    """Works along one axis at a time: small sums travel from block to block, then each block is finished by itself.
+
+    Attributes
+    ----------
+    sweeps : tuple of Sweep
+        One after another, each with a look at the image.
+    apply : callable
+        `(block, carried, parameters, where) -> block`, with a `Carried` of each sweep.
+    lead : int
+        How many rows and columns of zeros stand before those of the image in the result.
+    """
+
+    sweeps: tuple[Sweep, ...]
+    apply: Callable[[Array, tuple[Carried, ...], Any, Window], Array]
+    lead: int = 0
+
+    @property
+    def keeps_size(self) -> bool:  # type: ignore[override]
+        """Whether the result has the rows and columns of the image."""
+        return self.lead == 0
+
+    def on_whole(self, image: Array, parameters: Mapping[str, Any]) -> Array:
+        """Work on a whole image: the function of an operation that OpenCV does not have."""
+        where = Window(0, 0, *image.shape[:2])
+        result = self.apply(image, (Carried(),) * len(self.sweeps), SimpleNamespace(**parameters), where)
+        return np.pad(result, ((self.lead, 0), (self.lead, 0), *((0, 0) for _ in image.shape[2:])))

@@ -47,8 +47,8 @@ def again(image: da.Array, after: da.Array) -> da.Array:
         return image
     graph = image.dask.cull_layers([image.name])
     seed = after.name
-    layers: dict[str, Any] = {}
-    dependencies: dict[str, set[str]] = {}
+    layers: dict[str, Any] = dict(graph.layers)
+    dependencies: dict[str, set[str]] = {name: set(needs) for name, needs in graph.dependencies.items()}
     renamed: dict[str, str] = {}
     bind = TaskRef((after.name, *(0,) * after.ndim))
     bound = False
@@ -56,10 +56,9 @@ def again(image: da.Array, after: da.Array) -> da.Array:
         layer, needs = graph.layers[name], graph.dependencies[name]
         changed = {need: renamed[need] for need in needs if need in renamed}
         if isinstance(layer, MeasuredLayer) or (not changed and _is_held(layer)):
-            layers[name], dependencies[name] = layer, set(needs)
             continue
         renamed[name] = new = clone_key(name, seed)
-        dependencies[new] = {renamed.get(need, need) for need in needs}
+        dependencies[new] = needs | set(changed.values())
         if isinstance(layer, LocalLayer):
             layers[new] = layer.moved(new, renamed.get(layer.source, layer.source))
             continue
@@ -74,7 +73,7 @@ def again(image: da.Array, after: da.Array) -> da.Array:
         for name, layer in after.dask.layers.items():
             layers.setdefault(name, layer)
             dependencies.setdefault(name, set(after.dask.dependencies[name]))
-    # What is not needed any more, since only what was renamed needed it, is left out.
+    # What only the first pass needs is left out.
     whole = HighLevelGraph(layers, dependencies)
     new = renamed[image.name]
     return da.Array(whole.cull_layers([new]), new, image.chunks, meta=image._meta)

@@ -1,4 +1,4 @@
-"""The graph of a fused run of local operations: a dask layer that makes its tasks only when they are asked for.
+"""The graph of tasks that look at a chunk and what lies around it, made only when they are asked for.
 
 Above each source chunk stand at most two tasks: the one that computes its result, and one that cuts the slivers which
 its neighbours need. Chunks that are smaller than the reach are computed in groups; then a group has those two tasks
@@ -19,7 +19,7 @@ from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import Layer, MaterializedLayer
 from dask.tokenize import tokenize
 
-from daskimg.chunked.strips import Axes, LocalRun, Place, cut_slivers, run_block
+from daskimg.chunked.strips import Axes, Place, Run, cut_slivers
 from daskimg.kinds import Array, Window
 from daskimg.pipeline import Step
 
@@ -70,7 +70,7 @@ Position = tuple[tuple[int, ...], int, int]
 
 
 class LocalLayer(Layer):
-    """Is the layer of one fused run over a source array.
+    """Is the layer of one run over a source array.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ class LocalLayer(Layer):
         The names of the resulting and of the source dask array.
     source_chunks, source_meta
         The chunks of the source, whose channel axis is one chunk, and its empty example array.
-    run : LocalRun
-        What the tasks do.
+    run : Run
+        What the tasks do: a `LocalRun` for a fused run of local steps.
     steps : tuple of Step
         What the run does, with second images: what a longer run starts from.
     image_keys : tuple
@@ -94,7 +94,7 @@ class LocalLayer(Layer):
         source: str,
         source_chunks: Chunks,
         source_meta: Array,
-        run: LocalRun,
+        run: Run,
         steps: tuple[Step, ...],
         image_keys: tuple[Any, ...] = (),
         annotations: Any = None,
@@ -179,10 +179,10 @@ class LocalLayer(Layer):
             arguments = (run, place, *source(at), *lent, *images)
             if place.members == (1, 1):
                 key = self._out_key(batch, along_y.starts[y], along_x.starts[x])
-                tasks[key] = Task(key, run_block, *arguments)
+                tasks[key] = Task(key, run.task, *arguments)
                 continue
             group: Any = (f"{self.name}-group", *batch, y, x)
-            tasks[group] = Task(group, run_block, *arguments)
+            tasks[group] = Task(group, run.task, *arguments)
             for row, column in itertools.product(along_y.members(y), along_x.members(x)):
                 key = self._out_key(batch, row, column)
                 part = along_y.part(row, y), along_x.part(column, x)

@@ -49,7 +49,12 @@ def run_of(image: da.Array, axes: Axes) -> tuple[da.Array, tuple[Step, ...], Axe
     """Return the array under the fused run that made an image, its steps and axes; the image itself without one."""
     layer = image.dask.layers.get(image.name) if isinstance(image.dask, HighLevelGraph) else None
     annotations = dask.get_annotations() or None
-    if not isinstance(layer, LocalLayer) or layer.run.out_axes != axes or layer.annotations != annotations:
+    if (
+        not isinstance(layer, LocalLayer)
+        or not layer.steps
+        or layer.run.out_axes != axes
+        or layer.annotations != annotations
+    ):
         return image, (), axes
     graph = image.dask.cull_layers([layer.source])  # without that run
     source = da.Array(graph, layer.source, layer.source_chunks, meta=layer.source_meta)

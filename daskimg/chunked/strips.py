@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -45,6 +45,26 @@ class Axes(NamedTuple):
         return np.moveaxis(block, (self.y, self.x, self.c), (-3, -2, -1))
 
 
+class Run(Protocol):
+    """Is what all tasks of a layer share."""
+
+    @property
+    def axes(self) -> Axes:
+        """The axes of the source."""
+
+    @property
+    def out_axes(self) -> Axes:
+        """The axes of the result."""
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many rows and columns of the neighbours a task needs."""
+
+    @property
+    def task(self) -> Callable[..., Any]:
+        """What a task calls: `(run, place, *member chunks, *slivers of the neighbours, *second images)`."""
+
+
 @dataclass(frozen=True)
 class LocalRun:
     """Holds what all tasks of a fused run share: its steps, their reach, and the kind of its result.
@@ -63,6 +83,11 @@ class LocalRun:
     channels: int | None
     itemsize: int
     aligned: bool = False
+
+    @property
+    def task(self) -> Callable[..., Any]:
+        """What a task calls."""
+        return run_block
 
     @functools.cached_property
     def reach(self) -> tuple[int, int]:
@@ -175,12 +200,12 @@ def _run_plane(
             if buffer is None or len(buffer) < stop - start:
                 buffer = np.empty((stop - start, left + columns + right, *own.shape[2:]), own.dtype)
             window = buffer[: stop - start]
-            _fill(window, start, own, lent, left, right)
+            fill(window, start, own, lent, left, right)
         lying = tuple(image[first:last] for image in images) if run.aligned else images
         _run_strip(run, where, window, start, -left, lying, target[first:last], first)
 
 
-def _fill(window: Array, start: int, own: Array, lent: Mapping[tuple[int, int], Array], left: int, right: int) -> None:
+def fill(window: Array, start: int, own: Array, lent: Mapping[tuple[int, int], Array], left: int, right: int) -> None:
     """Copy rows `start` onwards of the block and its neighbours into `window`; row 0 is the block's first."""
     rows, columns = own.shape[:2]
     stop = start + len(window)

@@ -2,11 +2,14 @@
 
 # ruff: noqa: F403 -- each module says in `__all__` what it offers
 
+from daskimg.operations.canny import *
 from daskimg.operations.color import *
 from daskimg.operations.compose import *
+from daskimg.operations.distance import *
 from daskimg.operations.edges import *
 from daskimg.operations.histogram import *
 from daskimg.operations.morphology import *
+from daskimg.operations.segment import *
 from daskimg.operations.smooth import *
 from daskimg.operations.threshold import *
 from daskimg.operations.tone import *

@@ -11,7 +11,7 @@ import dask.array as da
 import numpy as np
 
 from daskimg.chunked.layer import LocalLayer
-from daskimg.operation import Array, Declaration, Operation
+from daskimg.operation import ALL_DTYPES, Array, Declaration, Operation
 from daskimg.pipeline import Pipeline, Step
 from daskimg.testing.cases import Case
 from daskimg.testing.report import OperationReport
@@ -172,4 +172,4 @@ def _pass(image: Any) -> Any:
 
 
 _pass.__name__ = "unchanged"
-UNCHANGED = Step(Operation(_pass, Declaration()), ())
+UNCHANGED = Step(Operation(_pass, Declaration(dtypes="bool int8 int32 int64 uint32 uint64 float16 " + ALL_DTYPES)), ())

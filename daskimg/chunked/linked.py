@@ -1,0 +1,245 @@
+"""Carries out linked operations: parts are found in each block, and only what touches a side travels to be linked.
+
+A block's state (labels, for instance) is held until all links are known where it is small enough, else made anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask._task_spec import Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.tokenize import tokenize
+
+from daskimg.chunked.again import MeasuredLayer, again, may_be_held
+from daskimg.chunked.apply import apply_kind
+from daskimg.chunked.layer import LocalLayer
+from daskimg.chunked.strips import Axes, Place, fill, native, one_cv2_thread
+from daskimg.kinds import Array, Linked, Margins, Parts, Window
+from daskimg.operation import outcome
+from daskimg.pipeline import Step
+
+__all__: list[str] = []
+
+
+@dataclass(frozen=True)
+class LinkedRun:
+    """Holds what the tasks share that look at a block and find its parts."""
+
+    step: Step
+    axes: Axes
+    reach: tuple[int, int]
+
+    @property
+    def out_axes(self) -> Axes:
+        """The axes of the grid of what is found."""
+        return Axes(0, 1)
+
+    @property
+    def task(self) -> Callable[..., Any]:
+        """What a task calls."""
+        return _find_parts
+
+
+def kind_of(step: Step) -> Linked:
+    """Return the kind of a linked step."""
+    kind = step.operation.declaration.kind
+    assert isinstance(kind, Linked)
+    return kind
+
+
+@apply_kind.register(Linked)
+def apply_linked(kind: Linked, image: da.Array, step: Step) -> da.Array:
+    """Return the lazy result of a linked step, cut as the image is."""
+    dtype, channels = outcome(step, image.dtype.newbyteorder("="), None if image.ndim == 2 else image.shape[2])
+    chunks = (*image.chunks[:2], *(() if channels is None else ((channels,),)))
+    if 0 in image.shape:
+        nothing: da.Array = da.zeros(
+            (*image.shape[:2], *(() if channels is None else (channels,))), dtype, chunks=chunks
+        )
+        return nothing
+    reach, multiple = kind.reach(step.arguments), kind.multiple(step.arguments)
+    image = _cut_for(image, max(reach, multiple), multiple)
+    run = LinkedRun(step, Axes(0, 1, 2 if image.ndim == 3 else None), (reach, reach))
+    token = tokenize(image.name, step)
+    name = f"{step.operation.name}-{token}"
+    found = _parts_of(image, run, f"{step.operation.name}-parts-{token}")
+    decided = _decide_all(found, image, step, f"{step.operation.name}-links-{token}")
+    if not may_be_held(image.shape[0] * image.shape[1] * kind.state_bytes):
+        source = again(image, decided)
+        if source is not image:
+            found = _parts_of(source, run, f"{step.operation.name}-again-{token}")
+    tail = () if channels is None else (0,)
+    tasks = {}
+    for y, x, where in blocks_of(image):
+        decision = TaskRef((f"{decided.name}-of", y, x))
+        key = (name, y, x, *tail)
+        tasks[key] = Task(key, apply_decision, step, where, TaskRef((found.name, y, x)), decision)
+    graph = HighLevelGraph.from_collections(name, MaterializedLayer(tasks), dependencies=[found, decided])  # type: ignore[list-item]
+    cut = (*image.chunks[:2], *((channels,) for _ in tail))
+    result: da.Array = da.Array(graph, name, cut, dtype=dtype)
+    return result if cut == chunks else result.rechunk(chunks)
+
+
+def blocks_of(image: da.Array) -> Iterator[tuple[int, int, Window]]:
+    """Yield the numbers of each block along rows and columns, and where it lies."""
+    rows, columns = image.chunks[:2]
+    tops, lefts = [0, *itertools.accumulate(rows)], [0, *itertools.accumulate(columns)]
+    for y, x in itertools.product(range(len(rows)), range(len(columns))):
+        yield y, x, Window(tops[y], lefts[x], tops[-1], lefts[-1])
+
+
+def _cut_for(image: da.Array, least: int, multiple: int) -> da.Array:
+    """Return the image in chunks that have pixels, as many as the reach, and begin at multiples."""
+    wanted = []
+    for sizes in image.chunks[:2]:
+        edges, size = [0], sum(sizes)
+        for edge in itertools.accumulate(sizes):
+            edge -= edge % multiple
+            if edge - edges[-1] >= max(least, 1) and size - edge >= max(least, 1):
+                edges.append(edge)
+        wanted.append(tuple(np.diff([*edges, size]).tolist()))
+    chunks = (*wanted, *image.chunks[2:])
+    return image if chunks == image.chunks else image.rechunk(chunks)
+
+
+def _parts_of(image: da.Array, run: LinkedRun, name: str) -> da.Array:
+    """Return the lazy grid of what `local` finds in each block."""
+    layer = LocalLayer(name, image.name, image.chunks, image._meta, run, ())
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[image])  # type: ignore[list-item]
+    return da.Array(graph, name, image.chunks[:2], dtype=object)
+
+
+def _find_parts(run: LinkedRun, place: Place, own: Any, *slivers: Any) -> tuple[Any, Parts]:
+    operation = run.step.operation
+    own = operation.colors(native(own))
+    reach, _ = run.reach
+    sides = [reach * (direction in place.neighbours) for direction in ((-1, 0), (1, 0), (0, -1), (0, 1))]
+    margins = Margins(*sides)
+    if any(margins):
+        lent = {
+            (dy, dx): operation.colors(native(sliver[-dy, -dx]))
+            for (dy, dx), sliver in zip(place.neighbours, slivers, strict=True)
+        }
+        rows, columns = own.shape[:2]
+        shape = (margins.top + rows + margins.bottom, margins.left + columns + margins.right, *own.shape[2:])
+        window = np.empty(shape, own.dtype)
+        fill(window, -margins.top, own, lent, margins.left, margins.right)
+    else:
+        window = own
+    with one_cv2_thread():
+        return kind_of(run.step).local(window, margins, run.step.arguments, place.where)
+
+
+def _decide_all(found: da.Array, image: da.Array, step: Step, name: str) -> da.Array:
+    """Return a lazy array of one chunk, beside which stands the decision for each block: keys `NAME-of`."""
+    layout = image.numblocks[:2]
+    tasks: dict[Any, Task] = {}
+    gathered = []
+    for y, x, _ in blocks_of(image):
+        key: Any = (f"{name}-sides", y, x)
+        tasks[key] = Task(key, _parts_alone, TaskRef((found.name, y, x)))
+        gathered.append(TaskRef(key))
+    tasks[(name,)] = Task((name,), decide_all, step, layout, *gathered)
+    for number, (y, x, _) in enumerate(blocks_of(image)):
+        key = (f"{name}-of", y, x)
+        tasks[key] = Task(key, _decision, TaskRef((name,)), number)
+    graph = HighLevelGraph.from_collections(name, MeasuredLayer(tasks), dependencies=[found])  # type: ignore[list-item]
+    return da.Array(graph, name, (), dtype=object)
+
+
+def _parts_alone(found: tuple[Any, Parts]) -> Parts:
+    return found[1]
+
+
+def _decision(decisions: list[Any], number: int) -> Any:
+    return decisions[number]
+
+
+def apply_decision(step: Step, where: Window, found: tuple[Any, Parts], decision: Any) -> Array:
+    """Return a block of the result from its state and what was decided."""
+    with one_cv2_thread():
+        return kind_of(step).apply(found[0], decision, step.arguments, where)
+
+
+def decide_all(step: Step, layout: tuple[int, int], *parts: Parts) -> list[Any]:
+    """Link the parts of all blocks that touch, and return the decision for each block."""
+    kind = kind_of(step)
+    groups = link(
+        layout, [one.sides for one in parts], [len(one.values) for one in parts], kind.connectivity(step.arguments)
+    )
+    if kind.decide is not None:
+        return kind.decide(layout, list(parts), groups, step.arguments)
+    return merged(kind.merge, [one.values for one in parts], groups)
+
+
+def merged(merge: np.ufunc, values: list[Array], groups: list[Array]) -> list[Array]:
+    """Return for each block the value of each of its parts, put together with those of the parts that it touches."""
+    flat, group = np.concatenate(values), np.concatenate(groups)
+    order = np.argsort(group, kind="stable")
+    first = np.diff(group[order], prepend=-1) != 0
+    whole = np.empty_like(flat)
+    whole[order] = merge.reduceat(flat[order], np.flatnonzero(first))[np.cumsum(first) - 1]
+    return np.split(whole, np.cumsum([len(one) for one in values])[:-1])
+
+
+def link(
+    layout: tuple[int, int], sides: list[tuple[Array, Array, Array, Array]], counts: list[int], connectivity: int
+) -> list[Array]:
+    """Return for each block the number of the whole that each of its parts belongs to; 0 for part 0, which is none.
+
+    Parameters
+    ----------
+    layout : tuple of int
+        The rows and columns of blocks.
+    sides : list
+        Top, bottom, left and right of each block, in raster order, as part numbers.
+    counts : list of int
+        How many parts each block has, with part 0.
+    connectivity : {4, 8}
+        Whether parts also touch at corners.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    pairs: list[tuple[Array, Array]] = []
+
+    def touch(first: int, one: Array, second: int, other: Array) -> None:
+        both = (one != 0) & (other != 0)
+        ends = np.stack([one[both] + offsets[first], other[both] + offsets[second]])
+        if ends.size:  # along a side the same two parts mostly touch many times in a row
+            ends = ends[:, np.concatenate([[True], (ends[:, 1:] != ends[:, :-1]).any(axis=0)])]
+            pairs.append((ends[0], ends[1]))
+
+    rows, columns = layout
+    for y, x in itertools.product(range(rows), range(columns)):
+        here = y * columns + x
+        _, bottom, _, right = sides[here]
+        beside = [(here + 1, right, 2)] if x + 1 < columns else []
+        below = [(here + columns, bottom, 0)] if y + 1 < rows else []
+        for there, one, side in beside + below:
+            other = sides[there][side]
+            touch(here, one, there, other)
+            if connectivity == 8:
+                touch(here, one[1:], there, other[:-1])
+                touch(here, one[:-1], there, other[1:])
+        if connectivity == 8 and y + 1 < rows:
+            if x + 1 < columns:
+                touch(here, bottom[-1:], here + columns + 1, sides[here + columns + 1][0][:1])
+            if x > 0:
+                touch(here, bottom[:1], here + columns - 1, sides[here + columns - 1][0][-1:])
+    total = int(offsets[-1])
+    if pairs:
+        ends = np.concatenate([np.stack(pair) for pair in pairs], axis=1)
+        graph = coo_array((np.ones(ends.shape[1], bool), (ends[0], ends[1])), (total, total))
+        group = connected_components(graph, directed=False)[1].astype(np.int64) + 1
+    else:
+        group = np.arange(1, total + 1)
+    group[offsets[:-1]] = 0
+    return np.split(group, offsets[1:-1])
