@@ -79,7 +79,7 @@ def apply_linked(kind: Linked, image: da.Array, step: Step) -> da.Array:
     for y, x, where in blocks_of(image):
         decision = TaskRef((f"{decided.name}-of", y, x))
         key = (name, y, x, *tail)
-        tasks[key] = Task(key, apply_decision, step, where, TaskRef((found.name, y, x)), decision)
+        tasks[key] = Task(key, apply_decision, step, where, bool(tail), TaskRef((found.name, y, x)), decision)
     graph = HighLevelGraph.from_collections(name, MaterializedLayer(tasks), dependencies=[found, decided])  # type: ignore[list-item]
     cut = (*image.chunks[:2], *((channels,) for _ in tail))
     result: da.Array = da.Array(graph, name, cut, dtype=dtype)
@@ -161,10 +161,11 @@ def _decision(decisions: list[Any], number: int) -> Any:
     return decisions[number]
 
 
-def apply_decision(step: Step, where: Window, found: tuple[Any, Parts], decision: Any) -> Array:
+def apply_decision(step: Step, where: Window, has_channels: bool, found: tuple[Any, Parts], decision: Any) -> Array:
     """Return a block of the result from its state and what was decided."""
     with one_cv2_thread():
-        return kind_of(step).apply(found[0], decision, step.arguments, where)
+        block = kind_of(step).apply(found[0], decision, step.arguments, where)
+    return block[:, :, np.newaxis] if has_channels and block.ndim == 2 else block
 
 
 def decide_all(step: Step, layout: tuple[int, int], *parts: Parts) -> list[Any]:
