@@ -19,6 +19,7 @@ _check_opencv()  # before anything imports cv2
 
 from daskimg import chunked as _chunked  # noqa: F401 -- teaches pipelines about dask and xarray
 from daskimg.chunked.memory import to_numpy as to_numpy
+from daskimg.chunked.missing import mask_image as mask_image
 from daskimg.errors import DaskimgError as DaskimgError
 from daskimg.io import ImageInfo as ImageInfo
 from daskimg.io import ImageMetadata as ImageMetadata

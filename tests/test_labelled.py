@@ -32,7 +32,7 @@ def test_names_coordinates_and_attributes_stay():
             "lon": (("y", "x"), np.ones((20, 30))),
             "exposure": 3,
         },
-        attrs={"nodata": 0, "pixel_size": 0.5},
+        attrs={"units": "K", "pixel_size": 0.5},
     )
     result = PIPELINE(image)
     assert result.name == "dapi"

@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 
 from daskimg.chunked.apply import apply_to_dask
+from daskimg.chunked.missing import apply_masked, find_missing
 from daskimg.chunked.strips import Axes
 from daskimg.errors import ArrayError
 from daskimg.pipeline import Step, apply
@@ -35,8 +36,12 @@ def apply_to_labelled(image: Any, steps: tuple[Step, ...]) -> Any:
         If there is no axis `y` or `x`, or an operation that mixes colors finds no channel axis of up to 4 entries.
     """
     lazy = isinstance(image.data, da.Array)
-    for step in steps:
-        image = _apply_one(image, step)
+    missing = find_missing(image)
+    if missing is not None and steps:
+        image = apply_masked(image, steps, missing, _apply_one)
+    else:
+        for step in steps:
+            image = _apply_one(image, step)
     return image if lazy else image.compute(scheduler="synchronous")
 
 
@@ -71,14 +76,14 @@ def _apply_one(image: Any, step: Step) -> Any:
 def _binds(step: Step, image: Any, c: int) -> bool:
     """Return whether the channel axis is that of one picture for this step, rather than a batch axis."""
     size = image.shape[c]
-    if step.operation.declaration.channels != "each":
+    if step.operation.channels(step) != "each":
         if size > 4:
             raise ArrayError(
                 f"{step.operation.name} mixes colors, and axis {image.dims[c]!r} has {size} entries; "
                 f"choose up to four: image.isel({image.dims[c]}=[0, 1, 2])"
             )
         return True
-    return bool(c == image.ndim - 1 and size <= 4)
+    return bool(c == image.ndim - 1 and size in step.operation.declaration.accepts)
 
 
 def _register() -> None:

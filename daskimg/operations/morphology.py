@@ -12,6 +12,7 @@ import numpy as np
 from daskimg.operation import Array, operation
 from daskimg.operations.borders import BORDERS, Border
 from daskimg.operations.kernels import half, has_nan, keep_missing
+from daskimg.operations.missing import Masked, put
 from daskimg.parameters import Range, Unit
 
 __all__ = [
@@ -62,7 +63,46 @@ def morphology(
     return function(image)
 
 
-@operation(reach=once)
+def _one(masked: Masked, kind: int, image: Array | None = None) -> Array:
+    """Return an erosion or dilation in which missing pixels never count."""
+    p = masked.p
+    neutral = masked.extreme("highest" if kind == cv2.MORPH_ERODE else "lowest")
+    image = put(masked.image if image is None else image, ~masked.valid, neutral)
+    return morphology(image, kind, p.ksize, p.ksize_y, p.shape, p.iterations, p.border)
+
+
+def _without(masked: Masked, larger: Array, smaller: Array) -> tuple[Array, Array]:
+    """Return a difference; missing pixels are taken for 0, since infinities don't cancel."""
+    larger, smaller = (put(one, ~masked.valid, 0) for one in (larger, smaller))
+    return cv2.subtract(larger, smaller), masked.valid
+
+
+def opened(masked: Masked) -> tuple[Array, Array]:
+    """Erode, then dilate; missing pixels count in neither."""
+    return _one(masked, cv2.MORPH_DILATE, _one(masked, cv2.MORPH_ERODE)), masked.valid
+
+
+def closed(masked: Masked) -> tuple[Array, Array]:
+    """Dilate, then erode; missing pixels count in neither."""
+    return _one(masked, cv2.MORPH_ERODE, _one(masked, cv2.MORPH_DILATE)), masked.valid
+
+
+def outlined(masked: Masked) -> tuple[Array, Array]:
+    """Subtract the erosion of valid pixels from their dilation."""
+    return _without(masked, _one(masked, cv2.MORPH_DILATE), _one(masked, cv2.MORPH_ERODE))
+
+
+def above_opening(masked: Masked) -> tuple[Array, Array]:
+    """Subtract the opening of valid pixels from the image."""
+    return _without(masked, masked.image, opened(masked)[0])
+
+
+def below_closing(masked: Masked) -> tuple[Array, Array]:
+    """Subtract the image from the closing of valid pixels."""
+    return _without(masked, closed(masked)[0], masked.image)
+
+
+@operation(reach=once, missing="highest")
 def erode(
     image: Array,
     *,
@@ -101,7 +141,7 @@ def erode(
     return morphology(image, cv2.MORPH_ERODE, ksize, ksize_y, shape, iterations, border)
 
 
-@operation(reach=once)
+@operation(reach=once, missing="lowest")
 def dilate(
     image: Array,
     *,
@@ -140,7 +180,7 @@ def dilate(
     return morphology(image, cv2.MORPH_DILATE, ksize, ksize_y, shape, iterations, border)
 
 
-@operation(reach=twice)
+@operation(reach=twice, missing=opened)
 def opening(
     image: Array,
     *,
@@ -179,7 +219,7 @@ def opening(
     return morphology(image, cv2.MORPH_OPEN, ksize, ksize_y, shape, iterations, border)
 
 
-@operation(reach=twice)
+@operation(reach=twice, missing=closed)
 def closing(
     image: Array,
     *,
@@ -218,7 +258,7 @@ def closing(
     return morphology(image, cv2.MORPH_CLOSE, ksize, ksize_y, shape, iterations, border)
 
 
-@operation(reach=once)
+@operation(reach=once, missing=outlined)
 def morphological_gradient(
     image: Array,
     *,
@@ -257,7 +297,7 @@ def morphological_gradient(
     return morphology(image, cv2.MORPH_GRADIENT, ksize, ksize_y, shape, iterations, border)
 
 
-@operation(reach=twice)
+@operation(reach=twice, missing=above_opening)
 def top_hat(
     image: Array,
     *,
@@ -296,7 +336,7 @@ def top_hat(
     return morphology(image, cv2.MORPH_TOPHAT, ksize, ksize_y, shape, iterations, border)
 
 
-@operation(reach=twice)
+@operation(reach=twice, missing=below_closing)
 def black_hat(
     image: Array,
     *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import cv2
@@ -24,6 +25,7 @@ from daskimg.operations.kernels import (
     sums_along,
     to_integers,
 )
+from daskimg.operations.missing import Masked, Weigh, median_beside, spread
 from daskimg.parameters import Kernel, Odd, Range, Unit, Vector
 
 __all__ = [
@@ -45,10 +47,24 @@ def gaussian_size(p: Any, dtype: np.dtype[Any]) -> tuple[int, int]:
     return gaussian_ksize(p.ksize, sigma_y, dtype), gaussian_ksize(p.ksize, p.sigma, dtype)
 
 
+def box_of(image: Array, p: Any, dtype: np.dtype[Any]) -> Array:
+    """Return the sums (of integers) or means of rectangles, in double precision."""
+    if dtype.kind == "f":
+        return box_blur.function(image, ksize=p.ksize, ksize_y=p.ksize_y, border=p.border)
+    size = p.ksize, p.ksize_y or p.ksize
+    return cv2.boxFilter(image, cv2.CV_64F, size, normalize=False, borderType=BORDERS[p.border])
+
+
+def box_total(p: Any, dtype: np.dtype[Any]) -> float:
+    """Return what `box_of` makes of ones."""
+    return 1.0 if dtype.kind == "f" else p.ksize * (p.ksize_y or p.ksize)
+
+
 @operation(
     reach=lambda p, dtype: half(p.ksize_y or p.ksize, p.ksize),
     gain=lambda p, dtype: 1.0,
     lanes=lambda p, dtype: LANES if dtype in (np.uint16, np.int16) else 1,
+    missing=Weigh(box_of, box_total),
 )
 def box_blur(
     image: Array,
@@ -92,10 +108,17 @@ def box_blur(
     return cv2.blur(image, (columns, rows), borderType=BORDERS[border])
 
 
+def gaussian_of(image: Array, p: Any, dtype: np.dtype[Any]) -> Array:
+    """Return an image of another type smoothed with the kernel that `gaussian_blur` has for `dtype`."""
+    rows, columns = gaussian_size(p, dtype)
+    return cv2.GaussianBlur(image, (columns, rows), p.sigma, sigmaY=p.sigma_y or p.sigma, borderType=BORDERS[p.border])
+
+
 @operation(
     reach=lambda p, dtype: half(*gaussian_size(p, dtype)),
     gain=lambda p, dtype: 1.0,
     lanes=float_lanes,
+    missing=Weigh(gaussian_of),
 )
 def gaussian_blur(
     image: Array,
@@ -139,9 +162,21 @@ def gaussian_blur(
     return cv2.GaussianBlur(image, size, sigma, sigmaY=sigma_y, borderType=BORDERS[border])
 
 
+def median_of_valid(masked: Masked) -> tuple[Array, Array]:
+    """Return the medians of the valid pixels, those of an even number being the mean of the middle two."""
+    result = masked.run(masked.image)
+    beside = masked.valid & ~masked.complete
+    if beside.any():
+        planes = masked.image if masked.image.ndim == 3 else masked.image[:, :, np.newaxis]
+        medians = [median_beside(planes[:, :, c], masked.valid, beside, masked.p.ksize) for c in range(planes.shape[2])]
+        result[beside] = np.stack(medians, axis=1).reshape(-1, *result.shape[2:])
+    return result, masked.valid
+
+
 @operation(
     reach=lambda p, dtype: p.ksize // 2,
     dtypes=lambda p: "uint8" if p.ksize > 5 else "uint8 uint16 int16 float32",
+    missing=median_of_valid,
 )
 def median_blur(image: Array, *, ksize: Annotated[int, Odd(1, 511), Unit("px")] = 3) -> Array:
     """Replace each pixel by the median of a square around it.
@@ -332,8 +367,15 @@ def non_local_means_color(
     return np.ascontiguousarray(done[:, :, ::-1])
 
 
+def weigh_or_spread(masked: Masked) -> tuple[Array, Array]:
+    """Weigh valid pixels where no weight is negative; else, as for a derivative, there is no mean to speak of."""
+    weights = masked.p.kernel if hasattr(masked.p, "kernel") else np.outer(masked.p.kernel_y, masked.p.kernel_x)
+    return Weigh()(masked) if np.min(weights) >= 0 and np.max(weights) > 0 else spread(masked)
+
+
 @operation(
     reach=lambda p, dtype: half(len(p.kernel), len(p.kernel[0])),
+    missing=weigh_or_spread,
     # Fourier transforms of other sizes deviate by up to 9 eps, by trial on kernels to 601 x 601, float32's by less.
     gain=lambda p, dtype: absolute_sum(p.kernel) * (1 + (dtype == np.float64 and is_transformed(p.kernel, dtype))),
     levels=1,
@@ -381,6 +423,7 @@ def filter2d(
 
 @operation(
     reach=lambda p, dtype: half(len(p.kernel_y), len(p.kernel_x)),
+    missing=weigh_or_spread,
     gain=lambda p, dtype: absolute_sum(p.kernel_x) * absolute_sum(p.kernel_y),
     levels=1,
     lanes=LANES,
@@ -419,10 +462,37 @@ def sep_filter2d(
     return result if depth == -1 else to_integers(result, image.dtype)
 
 
+def sharpen_valid(masked: Masked) -> tuple[Array, Array]:
+    """Sharpen by what distinguishes the image from the mean of valid pixels."""
+    p, image = masked.p, masked.image
+    smooth = Weigh(lambda image, p, dtype: smooth_to_sharpen(image, p.sigma, p.border, dtype))
+    blurred, valid = smooth(replace(masked, run=lambda image: smooth_to_sharpen(image, p.sigma, p.border, image.dtype)))
+    return unsharp(image, blurred, p.amount, p.threshold), valid
+
+
+def smooth_to_sharpen(image: Array, sigma: float, border: str, dtype: np.dtype[Any]) -> Array:
+    """Return an image smoothed with the kernel that suits the data type."""
+    ksize = gaussian_ksize(None, sigma, dtype)
+    return cv2.GaussianBlur(image, (ksize, ksize), sigma, borderType=BORDERS[border])
+
+
+def unsharp(image: Array, smooth: Array, amount: float, threshold: float) -> Array:
+    """Return an image with what distinguishes it from a smoothed one added to it."""
+    floating = np.float64 if image.dtype == np.float64 else np.float32
+    added: Any = image.astype(floating)
+    added -= smooth
+    if threshold:
+        added = np.copysign(np.maximum(np.abs(added) - floating(threshold), floating(0)), added)
+    added *= floating(amount)
+    added += image
+    return added if image.dtype.kind == "f" else to_integers(added, image.dtype)
+
+
 @operation(
     reach=lambda p, dtype: gaussian_ksize(None, p.sigma, dtype) // 2,
     gain=lambda p, dtype: 1 + 2 * p.amount,
     lanes=float_lanes,
+    missing=sharpen_valid,
 )
 def sharpen(
     image: Array,
@@ -461,13 +531,4 @@ def sharpen(
     >>> di.sharpen(np.array([[50, 50, 50, 90, 90, 90]], np.uint8))
     array([[ 50,  48,  38, 102,  92,  90]], dtype=uint8)
     """
-    ksize = gaussian_ksize(None, sigma, image.dtype)
-    smooth = cv2.GaussianBlur(image, (ksize, ksize), sigma, borderType=BORDERS[border])
-    floating = np.float64 if image.dtype == np.float64 else np.float32
-    added: Any = image.astype(floating)
-    added -= smooth
-    if threshold:
-        added = np.copysign(np.maximum(np.abs(added) - floating(threshold), floating(0)), added)
-    added *= floating(amount)
-    added += image
-    return added if image.dtype.kind == "f" else to_integers(added, image.dtype)
+    return unsharp(image, smooth_to_sharpen(image, sigma, border, image.dtype), amount, threshold)

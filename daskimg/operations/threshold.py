@@ -11,6 +11,7 @@ import numpy as np
 from daskimg.errors import ParameterError
 from daskimg.operation import Array, operation
 from daskimg.operations.kernels import LANES
+from daskimg.operations.missing import Masked, mean_of_valid
 from daskimg.operations.tone import saturated, white
 from daskimg.parameters import Odd, Range, Unit, Vector
 
@@ -65,10 +66,31 @@ def threshold(
     return cv2.threshold(image, value, top, _KINDS[kind])[1]
 
 
+def adapt_to_valid(masked: Masked) -> tuple[Array, Array]:
+    """Compare with the mean of valid pixels, rounded half to even as OpenCV's is."""
+    result, p = masked.run(masked.image), masked.p
+    beside = masked.valid & ~masked.complete
+    if not beside.any():
+        return result, masked.valid
+    size, border = (p.ksize, p.ksize), cv2.BORDER_REPLICATE
+
+    def smooth(image: Array) -> Array:
+        if p.method == "gaussian":
+            return cv2.GaussianBlur(image, size, 0, borderType=border)
+        return cv2.boxFilter(image, cv2.CV_64F, size, normalize=False, borderType=border)
+
+    means, _ = mean_of_valid(masked, smooth, 1.0 if p.method == "gaussian" else p.ksize**2)
+    least = -math.ceil(p.offset) if p.kind == "binary" else -math.floor(p.offset)
+    passes = masked.image[beside] - np.rint(means[beside]) > least
+    result[beside] = np.where(passes == (p.kind == "binary"), 255, 0)
+    return result, masked.valid
+
+
 @operation(
     dtypes="uint8",
     accepts=(1,),
     reach=lambda p, dtype: p.ksize // 2,
+    missing=adapt_to_valid,
     lanes=lambda p, dtype: LANES if p.method == "gaussian" else 1,  # its means are sums in float32
 )
 def adaptive_threshold(
