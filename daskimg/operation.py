@@ -53,7 +53,7 @@ class Declaration:
     kind: Kind | None = None
     reach: Callable[[Any, np.dtype[Any]], Reach] | None = None
     dtypes: str | Callable[[Any], str] = ALL_DTYPES
-    channels: Channels = "each"
+    channels: Channels | Callable[[Any], Channels] = "each"
     accepts: tuple[int, ...] = (1, 2, 3, 4)
     alpha: Literal["filter", "keep"] = "filter"
     gain: Callable[[Any, np.dtype[Any]], float] | None = None
@@ -226,6 +226,11 @@ class Operation(Generic[P]):
         lanes = self.declaration.lanes
         return lanes if isinstance(lanes, int) else lanes(step.arguments, dtype)
 
+    def channels(self, step: Step) -> Channels:
+        """Return whether the step works on each channel, on all together, or changes their number."""
+        channels = self.declaration.channels
+        return channels if isinstance(channels, str) else channels(step.arguments)
+
     def allowed_dtypes(self, step: Step) -> frozenset[str]:
         """Return the names of the data types that the step takes."""
         dtypes = self.declaration.dtypes
@@ -266,7 +271,7 @@ class Operation(Generic[P]):
 
     def sample(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Return a few pixels to try a step on."""
-        return np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+        return np.arange(np.prod(shape)).astype(dtype).reshape(shape)
 
     # Running
 
@@ -404,7 +409,7 @@ def operation(
     kind: Kind | None = None,
     reach: Callable[[Any, np.dtype[Any]], Reach] | None = None,
     dtypes: str | Callable[[Any], str] = ALL_DTYPES,
-    channels: Channels = "each",
+    channels: Channels | Callable[[Any], Channels] = "each",
     accepts: tuple[int, ...] = (1, 2, 3, 4),
     alpha: Literal["filter", "keep"] = "filter",
     gain: Callable[[Any, np.dtype[Any]], float] | None = None,
@@ -432,8 +437,9 @@ def operation(function: Callable[..., Any] | None = None, /, *, name: str | None
         None for operations that look at one pixel only.
     dtypes : str or callable
         The data types that OpenCV takes here, as names separated by spaces; or `(parameters) -> names`.
-    channels : {"each", "joint", "convert"}
-        Whether each channel is worked on by itself, all together, or the number of channels changes.
+    channels : {"each", "joint", "convert"} or callable
+        Whether each channel is worked on by itself, all together, or the number of channels changes. Where parameters
+        decide whether it is "each" or "joint": `(parameters) -> name`.
     accepts : tuple of int
         The numbers of channels that are accepted.
     alpha : {"filter", "keep"}

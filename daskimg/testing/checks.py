@@ -83,7 +83,7 @@ def assert_exact(case: Case, report: OperationReport | None = None) -> None:
 def assert_channels_apart(case: Case) -> None:
     """Assert that an operation on "each" channel treats each as if it were alone, save that alpha may be set aside."""
     step, image = case.step, case.image
-    if step.operation.declaration.channels != "each" or image.ndim == 2 or image.shape[2] == 1 or step.operation.images:
+    if step.operation.channels(step) != "each" or image.ndim == 2 or image.shape[2] == 1 or step.operation.images:
         return
     result = step(image)
     kind = step.operation.declaration.kind
@@ -124,7 +124,7 @@ def assert_stacks(case: Case) -> None:
     if image.ndim == 3 or step.operation.images:
         return
     planes = np.stack([np.roll(image, shift, axis=1) for shift in range(12)])
-    if step.operation.declaration.channels == "each":
+    if step.operation.channels(step) == "each":
         expected = np.stack([step(plane) for plane in planes])
         five = xarray.DataArray(
             da.from_array(planes.reshape(2, 3, 2, *image.shape), chunks=(1, 2, 1, *case.chunks)), dims=list("tczyx")
@@ -143,7 +143,7 @@ def assert_colors_bind(case: Case) -> None:
     import xarray
 
     step, image = case.step, case.image
-    if image.ndim != 3 or step.operation.declaration.channels == "each" or step.operation.images:
+    if image.ndim != 3 or step.operation.channels(step) == "each" or step.operation.images:
         return
     chunks = (1, *case.chunks)  # even a chunked channel axis is right
     labelled = xarray.DataArray(da.from_array(np.moveaxis(image, -1, 0), chunks=chunks), dims=("c", "y", "x"))
