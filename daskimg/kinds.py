@@ -87,13 +87,20 @@ class TwoPass(Kind):
     apply : callable
         `(block, measured, parameters, where) -> block`: the new pixels.
     finish : callable
-        `(statistics, parameters) -> measured`, once: a table for instance. Without it they are the statistics.
+        `(statistics, parameters) -> measured`, once: a NumPy array, such as a table. Without it the statistics are one.
+        Second images are measured as the first is: `parameters` hold their statistics.
+    positional : bool
+        Whether `measure` depends on where pixels lie. Else it may get any picks of the pixels, as an image of one
+        column, and its `where` does not matter.
     """
 
     measure: Callable[[Array, Any, Window], Any]
     combine: Callable[[Any, Any], Any]
     apply: Callable[[Array, Any, Any, Window], Array]
     finish: Callable[[Any, Any], Any] | None = None
+    positional: bool = False
+
+    takes_images = True
 
     def measured(self, statistics: Any, parameters: Any) -> Any:
         """Return what the blocks' statistics, combined, amount to."""
@@ -102,9 +109,13 @@ class TwoPass(Kind):
     def on_whole(self, image: Array, parameters: Mapping[str, Any]) -> Array:
         """Do both passes on a whole image: the function of an operation that OpenCV does not have."""
         arguments = SimpleNamespace(**parameters)
-        where = Window(0, 0, *image.shape[:2])
-        measured = self.measured(self.measure(image, arguments, where), arguments)
-        return self.apply(image, measured, arguments, where)
+
+        def statistics(one: Array) -> Any:
+            return self.measure(one, arguments, Window(0, 0, *one.shape[:2]))
+
+        found = {name: statistics(one) for name, one in parameters.items() if isinstance(one, np.ndarray)}
+        measured = self.measured(statistics(image), SimpleNamespace(**{**parameters, **found}))
+        return self.apply(image, measured, arguments, Window(0, 0, *image.shape[:2]))
 
 
 class Margins(NamedTuple):
