@@ -14,6 +14,7 @@ from scipy import ndimage
 
 import daskimg as di
 from daskimg.errors import ArrayError, DtypeError, ParameterError
+from daskimg.measure import contours
 from daskimg.testing import no_compute
 
 
@@ -214,6 +215,12 @@ def test_without_regions(shape, lazy):
     assert len(table) == 0
     assert table.dtypes.to_dict() == di.find_contours(np.ones((2, 2), np.int32)).dtypes.to_dict()
     assert di.find_contours(image, to="geojson") == {"type": "FeatureCollection", "features": []}
+
+
+def test_blocks_larger_than_a_tile(monkeypatch):
+    whole = di.find_contours(noise(3))
+    monkeypatch.setattr(contours, "TILE", 5)
+    same(di.find_contours(noise(3)), whole)
 
 
 def test_nothing_is_computed_before_it_is_asked_for():
