@@ -3,6 +3,7 @@
 # ruff: noqa: F403 -- each module says in `__all__` what it offers
 
 from daskimg.operations.canny import *
+from daskimg.operations.clahe import *
 from daskimg.operations.color import *
 from daskimg.operations.compose import *
 from daskimg.operations.distance import *
