@@ -7,7 +7,7 @@ within its `reach` is all that a pixel depends on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeAlias
@@ -173,9 +173,11 @@ class Linked(Kind):
         block's decision is the merged value of each of its parts.
     state_bytes : float
         What a state takes per pixel: small states of small images are held between the passes.
+    starts_in_result : bool
+        Whether `local` also gets `into`: where the block of the result will lie, for the state to be made there; or None.
     """
 
-    local: Callable[[Array, Margins, Any, Window], tuple[Any, Parts]]
+    local: Callable[..., tuple[Any, Parts]]
     apply: Callable[[Any, Any, Any, Window], Array]
     merge: np.ufunc = np.maximum
     connectivity: Callable[[Any], int] = lambda p: 8
@@ -183,6 +185,7 @@ class Linked(Kind):
     multiple: Callable[[Any], int] = lambda p: 1
     decide: Callable[[tuple[int, int], list[Parts], list[Array], Any], list[Any]] | None = None
     state_bytes: float = 1
+    starts_in_result: bool = False
 
 
 Size: TypeAlias = tuple[int, int]
@@ -208,15 +211,20 @@ class Geometric(Kind):
     view : callable
         `(image, parameters) -> image or None`: the result as a mere view of the image, NumPy's or dask's, where there
         is one.
-    scales : bool
-        Whether the chunks of the result follow those of the image, scaled. Else they are as large as the image's.
+    edges : callable
+        `(edges, axis, size, parameters) -> (edges, hard)`: where the result is best cut along an axis, from where the
+        chunks of the image begin and end, and where it must be. Without it chunks are as large as the image's.
+    matrix : callable
+        `(size, parameters) -> 2 x 3 matrix or None`: takes (column, row, 1) of a pixel of the result to its (column,
+        row) in the image, so that coordinates can follow. None where that is not affine.
     """
 
     size: Callable[[Size, Any], Size]
     needs: Callable[[Region, Size, Any], Region]
     compute: Callable[[Array, Region, Region, Size, Any], Array]
     view: Callable[[Any, Any], Any] | None = None
-    scales: bool = False
+    edges: Callable[[Sequence[int], int, Size, Any], tuple[Iterable[int], Iterable[int]]] | None = None
+    matrix: Callable[[Size, Any], Array | None] = lambda size, p: None
 
     keeps_size = False
     keeps_type = True
@@ -252,7 +260,7 @@ class Sweep:
         `(block, carried, parameters, where) -> (onward, backward)`: what a block hands on to those after it and to
         those before it. `carried` are its `Carried` of the sweeps before this one.
     join : callable
-        `(carried, handed, parameters) -> carried`: adds what the next block hands on to what the blocks behind it amount to.
+        `(carried, handed, parameters) -> carried`: adds what the next block hands on to what those behind it amount to.
     backward : bool
         Whether blocks look at those after them, too.
     """

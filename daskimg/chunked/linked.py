@@ -46,6 +46,18 @@ class LinkedRun:
         return _find_parts
 
 
+class LinkedLayer(MaterializedLayer):
+    """Holds the tasks that make the result from what was found in each block and what was decided.
+
+    With `starts_in_result`, what is found may be written where the result is wanted.
+    """
+
+    def __init__(self, tasks: Any, found: str, starts_in_result: bool) -> None:
+        super().__init__(tasks)
+        self.found = found
+        self.starts_in_result = starts_in_result
+
+
 def kind_of(step: Step) -> Linked:
     """Return the kind of a linked step."""
     kind = step.operation.declaration.kind
@@ -80,7 +92,8 @@ def apply_linked(kind: Linked, image: da.Array, step: Step) -> da.Array:
         decision = TaskRef((f"{decided.name}-of", y, x))
         key = (name, y, x, *tail)
         tasks[key] = Task(key, apply_decision, step, where, bool(tail), TaskRef((found.name, y, x)), decision)
-    graph = HighLevelGraph.from_collections(name, MaterializedLayer(tasks), dependencies=[found, decided])  # type: ignore[list-item]
+    layer = LinkedLayer(tasks, found.name, kind.starts_in_result and not tail)
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[found, decided])  # type: ignore[list-item]
     cut = (*image.chunks[:2], *((channels,) for _ in tail))
     result: da.Array = da.Array(graph, name, cut, dtype=dtype)
     return result if cut == chunks else result.rechunk(chunks)
@@ -115,7 +128,7 @@ def _parts_of(image: da.Array, run: LinkedRun, name: str) -> da.Array:
     return da.Array(graph, name, image.chunks[:2], dtype=object)
 
 
-def _find_parts(run: LinkedRun, place: Place, own: Any, *slivers: Any) -> tuple[Any, Parts]:
+def _find_parts(run: LinkedRun, place: Place, own: Any, *slivers: Any, into: Array | None = None) -> tuple[Any, Parts]:
     operation = run.step.operation
     own = operation.colors(native(own))
     reach, _ = run.reach
@@ -133,7 +146,9 @@ def _find_parts(run: LinkedRun, place: Place, own: Any, *slivers: Any) -> tuple[
     else:
         window = own
     with one_cv2_thread():
-        return kind_of(run.step).local(window, margins, run.step.arguments, place.where)
+        kind = kind_of(run.step)
+        options = {"into": into} if kind.starts_in_result else {}
+        return kind.local(window, margins, run.step.arguments, place.where, **options)
 
 
 def _decide_all(found: da.Array, image: da.Array, step: Step, name: str) -> da.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -15,6 +16,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.local import get_sync
 
 from daskimg.chunked.layer import LocalLayer
+from daskimg.chunked.linked import LinkedLayer
 from daskimg.chunked.strips import run_block
 from daskimg.operation import Array
 
@@ -46,19 +48,28 @@ def to_numpy(image: da.Array) -> Array:
            [255, 255, 255]], dtype=uint8)
     """
     get = get_scheduler(collections=[image]) or dask.threaded.get
-    layer = image.dask.layers.get(image.name) if isinstance(image.dask, HighLevelGraph) else None
-    if get not in (dask.threaded.get, get_sync) or not isinstance(layer, LocalLayer):
+    if get not in (dask.threaded.get, get_sync):
         computed: Array = image.compute()
         return computed
     result = np.empty(image.shape, image.dtype)
+    layer = image.dask.layers.get(image.name) if isinstance(image.dask, HighLevelGraph) else None
+    if not isinstance(layer, (LocalLayer, LinkedLayer)):
+        da.store(image, result, lock=False)
+        return result
     edges = [[0, *itertools.accumulate(sizes)] for sizes in image.chunks]
-    tasks: dict[Any, Any] = dict(layer)
+    layers: dict[str, Any] = {**image.dask.layers, image.name: dict(layer)}
+    if isinstance(layer, LinkedLayer):
+        layers[layer.found] = dict(image.dask.layers[layer.found])
     keys = list(flatten(image.__dask_keys__()))
     for key in keys:
         part = tuple(slice(edge[number], edge[number + 1]) for edge, number in zip(edges, key[1:], strict=True))
-        task = tasks[key]
-        tasks[key] = Task(key, _write, result[part], task.func, *task.args)
-    graph = HighLevelGraph({**image.dask.layers, image.name: tasks}, image.dask.dependencies)
+        task = layers[image.name][key]
+        layers[image.name][key] = Task(key, _write, result[part], task.func, *task.args)
+        if isinstance(layer, LinkedLayer) and layer.starts_in_result:
+            key = (layer.found, *key[1:3])
+            task = layers[layer.found][key]
+            layers[layer.found][key] = Task(key, functools.partial(task.func, into=result[part]), *task.args)
+    graph = HighLevelGraph(layers, image.dask.dependencies)
     get(da.Array.__dask_optimize__(graph, keys), keys)
     return result
 
@@ -66,5 +77,7 @@ def to_numpy(image: da.Array) -> Array:
 def _write(into: Array, function: Any, *arguments: Any) -> None:
     if function is run_block:
         run_block(*arguments, into=into)
-    else:
-        into[...] = function(*arguments)
+        return
+    block = function(*arguments)
+    if block.ctypes.data != into.ctypes.data:  # it may have been written in place
+        into[...] = block

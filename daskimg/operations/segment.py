@@ -23,11 +23,11 @@ def _connectivity(p: Any) -> int:
     return int(p.connectivity)
 
 
-def _label(foreground: Array, connectivity: int) -> tuple[int, Array]:
+def _label(foreground: Array, connectivity: int, into: Array | None = None) -> tuple[int, Array]:
     """Return how many labels there are, with 0 for the background, and the labels as int32."""
     if foreground.dtype != np.uint8:
         foreground = (foreground != 0).view(np.uint8)
-    count, labels = cv2.connectedComponents(foreground, connectivity=connectivity, ltype=cv2.CV_32S)
+    count, labels = cv2.connectedComponents(foreground, into, connectivity, cv2.CV_32S)
     return count, labels
 
 
@@ -60,8 +60,10 @@ class Begun(NamedTuple):
     on_sides: Array
 
 
-def _find_components(window: Array, margins: Margins, p: Any, where: Window) -> tuple[Any, Parts]:
-    _, labels = _label(window, _connectivity(p))
+def _find_components(
+    window: Array, margins: Margins, p: Any, where: Window, into: Array | None = None
+) -> tuple[Any, Parts]:
+    _, labels = _label(window, _connectivity(p), into)
     height = _line(p)
     highest = np.maximum.reduceat(labels.max(axis=1), np.arange(0, len(labels), height))
     begun = np.maximum.accumulate(highest).astype(np.int64)
@@ -152,6 +154,7 @@ def _renumber(state: tuple[Array, Array], numbering: Numbering, p: Any, where: W
         multiple=_line,
         decide=_number_components,
         state_bytes=4,
+        starts_in_result=True,
     ),
     dtypes="uint8 uint16 int16 int32 float32 float64 bool",
     accepts=(1,),
