@@ -106,7 +106,9 @@ def apply_masked(image: Any, steps: tuple[Step, ...], missing: Missing, apply_on
     for step in steps:
         before = packed.dtype["value"]
         packed = _apply(packed, step, apply_one)
-        if nodata is not None:
+        if nodata is not None and rule_name(step.operation) == "background" and packed.dtype["value"] != before:
+            nodata = 0.0
+        elif nodata is not None:
             nodata = nodata_in(nodata, before, packed.dtype["value"])
     result = packed.copy(data=_unpacked(packed, nodata, lazily_shared=coordinate is not None))
     if nodata is not None:
@@ -174,7 +176,8 @@ def _validity(packed: Any, dims: tuple[Any, ...]) -> Any:
     valid = packed.copy(data=_blocks(_valid_part, packed.data, dtype=np.dtype(bool)))
     kept = [dim for dim in packed.dims if dim in dims]
     first = valid.isel({dim: 0 for dim in packed.dims if dim not in kept}, drop=True)
-    return first.variable.transpose(*[dim for dim in dims if dim in kept]).drop_attrs()
+    ordered = first.variable.transpose(*[dim for dim in dims if dim in kept])
+    return ordered.dims, ordered.data
 
 
 def _tell(result: Any, image: Any, nodata: float) -> None:
@@ -251,7 +254,7 @@ def mask_image(image: Any, *, valid: Any = None, nodata: float | None = None) ->
         if image.ndim > 2 and image.dims[-1] not in ("y", "x") and image.shape[-1] <= 4:
             here = here.isel({image.dims[-1]: slice(3)}).any(image.dims[-1])
         mask = (mask & here).transpose(*[dim for dim in image.dims if dim in (*mask.dims, *here.dims)])
-    return image.assign_coords({VALID: mask.drop_attrs() if mask.attrs else mask})
+    return image.assign_coords({VALID: (mask.dims, mask.data)})
 
 
 def _where_differs(values: Array, nodata: float) -> Array:

@@ -14,6 +14,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import cv2
@@ -282,7 +283,7 @@ def rule_name(operation: Operation[Any]) -> str:
         return "spread" if declared.reach else "point"
     if isinstance(declared.kind, Geometric):
         return "weigh"
-    return "point" if isinstance(declared.kind, TwoPass) else "refuse"
+    return "point" if isinstance(declared.kind, TwoPass) and not declared.kind.positional else "refuse"
 
 
 def keeps_validity(operation: Operation[Any]) -> bool:
@@ -418,7 +419,10 @@ def _is_nothing(measured: Any) -> bool:
 
 
 def _of_valid_pixels(original: Operation[Any], kind: TwoPass) -> TwoPass:
-    """Return a kind that measures valid pixels only, given as an image of one column."""
+    """Return a kind that measures valid pixels only, given as an image of one column.
+
+    Where it matters where they lie, `measure` gets the block, and as a further parameter which pixels are `valid`.
+    """
     part = functools.partial
     return replace(
         kind,
@@ -429,8 +433,14 @@ def _of_valid_pixels(original: Operation[Any], kind: TwoPass) -> TwoPass:
 
 
 def _measure(original: Operation[Any], kind: TwoPass, image: Array, p: Any, where: Window) -> Any:
-    picked = original.colors(np.ascontiguousarray(image["value"]))[valid_pixels(image)]
-    return kind.measure(np.ascontiguousarray(picked[:, np.newaxis]), p, where) if len(picked) else None
+    if image.dtype.names is None:  # a second image
+        return kind.measure(original.colors(image), p, where)
+    colors, valid = original.colors(np.ascontiguousarray(image["value"])), valid_pixels(image)
+    if not valid.any():
+        return None
+    if kind.positional:
+        return kind.measure(put(colors, ~valid, 0), SimpleNamespace(**vars(p), valid=valid), where)
+    return kind.measure(np.ascontiguousarray(colors[valid][:, np.newaxis]), p, where)
 
 
 def _combine(kind: TwoPass, first: Any, second: Any) -> Any:
