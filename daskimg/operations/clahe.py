@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from daskimg.kinds import Array, TwoPass, Window
 from daskimg.operation import operation
@@ -72,8 +73,14 @@ def _count_tiles(image: Array, p: Any, where: Window) -> Counts:
     along_y, along_x = tilings(p, where.rows, where.columns)
     planes = planes_of(image, p.color)
     columns = list(along_x.pixels(where.column, image.shape[1]))
+    valid = getattr(p, "valid", None)  # where there are missing pixels, which don't count
+
+    def pick(plane: Array, rows: Any, some: Any) -> Array:
+        part = plane[rows][:, some]
+        return part if valid is None else part[valid[rows][:, some]][:, np.newaxis]
+
     return {
-        (tile_y, tile_x): np.stack([counts_of(plane[rows][:, some]) for plane in planes])
+        (tile_y, tile_x): np.stack([counts_of(pick(plane, rows, some)) for plane in planes])
         for tile_y, rows in along_y.pixels(where.row, image.shape[0])
         for tile_x, some in columns
     }
@@ -84,11 +91,19 @@ def _add(first: Counts, second: Counts) -> Counts:
 
 
 def _tables(counts: Counts, p: Any) -> Array:
-    """Return the tables as (tiles along rows, tiles along columns, planes, values)."""
+    """Return the tables as (tiles along rows, tiles along columns, planes, values).
+
+    A tile without any valid pixel has the table of the nearest one that has some.
+    """
     planes, bins = next(iter(counts.values())).shape
     tables = np.empty((p.tiles_y or p.tiles, p.tiles, planes, bins), dtype_of(np.empty(bins)))
+    bare = np.ones(tables.shape[:2], bool)
     for tile, several in counts.items():
-        tables[tile] = [_table(one, p.clip_limit) for one in several]
+        bare[tile] = not several.any()
+        if not bare[tile]:
+            tables[tile] = [_table(one, p.clip_limit) for one in several]
+    if bare.any():
+        tables = tables[tuple(distance_transform_edt(bare, return_distances=False, return_indices=True))]
     return tables
 
 
@@ -102,7 +117,8 @@ def _table(counts: Array, clip_limit: float) -> Array:
         if residual:
             counts[:: max(bins // residual, 1)][:residual] += 1
     sums = np.cumsum(counts).astype(np.float32) * (np.float32(bins - 1) / np.float32(total))
-    return np.clip(np.rint(sums), 0, bins - 1).astype(dtype_of(counts))
+    table: Array = np.clip(np.rint(sums), 0, bins - 1).astype(dtype_of(counts))
+    return table
 
 
 def _interpolate(image: Array, tables: Array, p: Any, where: Window) -> Array:
@@ -159,6 +175,7 @@ def _blend(plane: Array, tables: Array, along_y: Any, along_x: Any, result: Arra
     dtypes="uint8 uint16",
     channels=each_or_joint,
     alpha="keep",
+    missing="point",
 )
 def clahe(
     image: Any,

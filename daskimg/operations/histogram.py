@@ -35,10 +35,12 @@ def counts_of(image: Array) -> Array:
     bins = 1 << 8 * image.itemsize
     if image.ndim == 3:
         return np.stack([counts_of(plane) for plane in cv2.split(image)])
-    line = np.ascontiguousarray(image).reshape(-1, 1)
+    if image.shape[1] > MOST_COUNTED:
+        return counts_of(image[:, :MOST_COUNTED]) + counts_of(image[:, MOST_COUNTED:])
     counts = np.zeros(bins, np.int64)
-    for first in range(0, len(line), MOST_COUNTED):
-        part = cv2.calcHist([line[first : first + MOST_COUNTED]], [0], None, [bins], [0, bins])
+    rows = max(1, MOST_COUNTED // max(1, image.shape[1]))
+    for first in range(0, len(image), rows):
+        part = cv2.calcHist([image[first : first + rows]], [0], None, [bins], [0, bins])
         counts += part.ravel().astype(np.int64)
     return counts
 
@@ -298,9 +300,10 @@ def otsu_threshold(
 
     Notes
     -----
-    `cv2.threshold` with `THRESH_OTSU`; where two values are equally good, OpenCV's own arithmetic decides, also where it
-    was built with Intel's IPP, which then may choose the other. N. Otsu, "A threshold selection method from gray-level histograms", IEEE
-    Transactions on Systems, Man, and Cybernetics 9 (1979). The value itself: `otsu_level`.
+    `cv2.threshold` with `THRESH_OTSU`. Where two values are equally good, OpenCV's own roundings decide, also where
+    OpenCV leaves the choice on uint8 to Intel's IPP, which may take the other. N. Otsu, "A threshold selection method
+    from gray-level histograms", IEEE Transactions on Systems, Man, and Cybernetics 9 (1979). The value itself:
+    `otsu_level`.
 
     Examples
     --------
@@ -320,7 +323,7 @@ def triangle_threshold(
     max_value: Annotated[float | None, Unit("gray levels")] = None,
     kind: ThresholdKind = "binary",
 ) -> Any:
-    """Compare each pixel with the value where the histogram's one peak ends, as suits images that are mostly background.
+    """Compare each pixel with the value where the histogram's one peak ends, as suits images of much background.
 
     Parameters
     ----------
@@ -336,9 +339,9 @@ def triangle_threshold(
 
     Notes
     -----
-    `cv2.threshold` with `THRESH_TRIANGLE`, with its formula on 65,536 values for uint16. G. Zack, W. Rogers and S. Latt,
-    "Automatic measurement of sister chromatid exchange frequency", Journal of Histochemistry and Cytochemistry 25
-    (1977). The value itself: `triangle_level`.
+    `cv2.threshold` with `THRESH_TRIANGLE`, with its formula on 65,536 values for uint16. G. Zack, W. Rogers and S.
+    Latt, "Automatic measurement of sister chromatid exchange frequency", Journal of Histochemistry and Cytochemistry
+    25 (1977). The value itself: `triangle_level`.
 
     Examples
     --------
