@@ -7,6 +7,7 @@ within its `reach` is all that a pixel depends on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -14,7 +15,21 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-__all__ = ["Geometric", "Kind", "Linked", "Margins", "Parts", "Region", "TwoPass", "Window"]
+__all__ = [
+    "Carried",
+    "Geometric",
+    "Kind",
+    "Linked",
+    "Margins",
+    "Parts",
+    "Region",
+    "Separable",
+    "Sliding",
+    "Spectral",
+    "Sweep",
+    "TwoPass",
+    "Window",
+]
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -175,6 +190,10 @@ class Linked(Kind):
         What a state takes per pixel: small states of small images are held between the passes.
     starts_in_result : bool
         Whether `local` also gets `into`: where the block of the result will lie, for the state to be made there; or None.
+    seed : callable
+        `(parameters) -> (row, column)` of a pixel whose value `local` needs: it gets it as `parameters.seed`.
+    keeps_type : bool
+        Whether the result has the image's data type and channels.
     """
 
     local: Callable[..., tuple[Any, Parts]]
@@ -186,6 +205,8 @@ class Linked(Kind):
     decide: Callable[[tuple[int, int], list[Parts], list[Array], Any], list[Any]] | None = None
     state_bytes: float = 1
     starts_in_result: bool = False
+    seed: Callable[[Any], tuple[int, int]] | None = None
+    keeps_type: bool = False
 
 
 Size: TypeAlias = tuple[int, int]
@@ -213,7 +234,8 @@ class Geometric(Kind):
         is one.
     edges : callable
         `(edges, axis, size, parameters) -> (edges, hard)`: where the result is best cut along an axis, from where the
-        chunks of the image begin and end, and where it must be. Without it chunks are as large as the image's.
+        chunks of the image begin and end, and where it must be. What rows need then must not depend on the columns,
+        nor the other way round. Without it chunks are as large as the image's.
     matrix : callable
         `(size, parameters) -> 2 x 3 matrix or None`: takes (column, row, 1) of a pixel of the result to its (column,
         row) in the image, so that coordinates can follow. None where that is not affine.
@@ -299,3 +321,56 @@ class Separable(Kind):
         where = Window(0, 0, *image.shape[:2])
         result = self.apply(image, (Carried(),) * len(self.sweeps), SimpleNamespace(**parameters), where)
         return np.pad(result, ((self.lead, 0), (self.lead, 0), *((0, 0) for _ in image.shape[2:])))
+
+
+@dataclass(frozen=True)
+class Spectral(Kind):
+    """Multiplies the Fourier transform of the whole image by the response of a filter.
+
+    Attributes
+    ----------
+    response : callable
+        `(frequencies along y, along x, parameters) -> factors`: in cycles per pixel, arrays that broadcast.
+    """
+
+    response: Callable[[Array, Array, Any], Array]
+
+    keeps_type = True
+
+
+@dataclass(frozen=True)
+class Sliding(Kind):
+    """Computes each pixel of a smaller result from a window of the image, whose first pixel lies where it does.
+
+    All of the result is computed in the same squares, whatever the chunks, so that floats are the same as well.
+
+    Attributes
+    ----------
+    extent : callable
+        `(parameters) -> (rows, columns)` of the window.
+    side : callable
+        `(parameters) -> pixels`: the side of the squares, whose corners lie at multiples of it.
+    compute : callable
+        `(pixels, parameters) -> pixels`: the square from all pixels that it needs. Parameters hold second images whole.
+    """
+
+    extent: Callable[[Any], Size]
+    side: Callable[[Any], int]
+    compute: Callable[[Array, Any], Array]
+
+    keeps_size = False
+    takes_images = True
+
+    def on_region(self, pixels: Array, parameters: Any) -> Array:
+        """Compute all squares of a part of the result that begins with one."""
+        (high, wide), side = self.extent(parameters), self.side(parameters)
+        rows, columns = pixels.shape[0] - high + 1, pixels.shape[1] - wide + 1
+        result: Array | None = None
+        for top, left in itertools.product(range(0, rows, side), range(0, columns, side)):
+            bottom, right = min(top + side, rows), min(left + side, columns)
+            square = self.compute(pixels[top : bottom + high - 1, left : right + wide - 1], parameters)
+            if result is None:
+                result = np.empty((rows, columns, *square.shape[2:]), square.dtype)
+            result[top:bottom, left:right] = square
+        assert result is not None
+        return result

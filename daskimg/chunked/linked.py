@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import dask.array as da
@@ -19,7 +20,9 @@ from dask.tokenize import tokenize
 from daskimg.chunked.again import MeasuredLayer, again, may_be_held
 from daskimg.chunked.apply import apply_kind
 from daskimg.chunked.layer import LocalLayer
+from daskimg.chunked.reduction import reduce_image
 from daskimg.chunked.strips import Axes, Place, fill, native, one_cv2_thread
+from daskimg.errors import ParameterError
 from daskimg.kinds import Array, Linked, Margins, Parts, Window
 from daskimg.operation import outcome
 from daskimg.pipeline import Step
@@ -34,6 +37,7 @@ class LinkedRun:
     step: Step
     axes: Axes
     reach: tuple[int, int]
+    seeded: bool = False  # whether they get the value of the seed
 
     @property
     def out_axes(self) -> Axes:
@@ -75,17 +79,18 @@ def apply_linked(kind: Linked, image: da.Array, step: Step) -> da.Array:
             (*image.shape[:2], *(() if channels is None else (channels,))), dtype, chunks=chunks
         )
         return nothing
+    seeds = () if kind.seed is None else (_seed_of(image, step, kind.seed(step.arguments)),)
     reach, multiple = kind.reach(step.arguments), kind.multiple(step.arguments)
     image = _cut_for(image, max(reach, multiple), multiple)
-    run = LinkedRun(step, Axes(0, 1, 2 if image.ndim == 3 else None), (reach, reach))
+    run = LinkedRun(step, Axes(0, 1, 2 if image.ndim == 3 else None), (reach, reach), bool(seeds))
     token = tokenize(image.name, step)
     name = f"{step.operation.name}-{token}"
-    found = _parts_of(image, run, f"{step.operation.name}-parts-{token}")
+    found = _parts_of(image, run, f"{step.operation.name}-parts-{token}", *seeds)
     decided = _decide_all(found, image, step, f"{step.operation.name}-links-{token}")
     if not may_be_held(image.shape[0] * image.shape[1] * kind.state_bytes):
         source = again(image, decided)
         if source is not image:
-            found = _parts_of(source, run, f"{step.operation.name}-again-{token}")
+            found = _parts_of(source, run, f"{step.operation.name}-again-{token}", *seeds)
     tail = () if channels is None else (0,)
     tasks = {}
     for y, x, where in blocks_of(image):
@@ -121,14 +126,47 @@ def _cut_for(image: da.Array, least: int, multiple: int) -> da.Array:
     return image if chunks == image.chunks else image.rechunk(chunks)
 
 
-def _parts_of(image: da.Array, run: LinkedRun, name: str) -> da.Array:
+def _seed_of(image: da.Array, step: Step, at: tuple[int, int]) -> da.Array:
+    """Return the value of a pixel, as a lazy array of no axes.
+
+    Raises
+    ------
+    ParameterError
+        If it lies outside the image.
+    """
+    row, column = at
+    if not (0 <= row < image.shape[0] and 0 <= column < image.shape[1]):
+        raise ParameterError(
+            f"{step.operation.name}: the pixel at row {row}, column {column} is outside the image of "
+            f"{image.shape[0]} x {image.shape[1]} pixels"
+        )
+    pixel = image[row : row + 1, column : column + 1]
+    return reduce_image(pixel, _only_value, _first, _itself, f"{step.operation.name}-seed")
+
+
+def _only_value(block: Array, where: Window) -> Array:
+    value: Array = block[0, 0]
+    return value
+
+
+def _first(values: list[Any]) -> Any:
+    return values[0]
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _parts_of(image: da.Array, run: LinkedRun, name: str, *seeds: da.Array) -> da.Array:
     """Return the lazy grid of what `local` finds in each block."""
-    layer = LocalLayer(name, image.name, image.chunks, image._meta, run, ())
-    graph = HighLevelGraph.from_collections(name, layer, dependencies=[image])  # type: ignore[list-item]
+    keys = tuple((seed.name,) for seed in seeds)
+    layer = LocalLayer(name, image.name, image.chunks, image._meta, run, (), keys)
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[image, *seeds])  # type: ignore[list-item]
     return da.Array(graph, name, image.chunks[:2], dtype=object)
 
 
-def _find_parts(run: LinkedRun, place: Place, own: Any, *slivers: Any, into: Array | None = None) -> tuple[Any, Parts]:
+def _find_parts(run: LinkedRun, place: Place, own: Any, *values: Any, into: Array | None = None) -> tuple[Any, Parts]:
+    slivers, seeds = values[: len(place.neighbours)], values[len(place.neighbours) :]
     operation = run.step.operation
     own = operation.colors(native(own))
     reach, _ = run.reach
@@ -147,8 +185,9 @@ def _find_parts(run: LinkedRun, place: Place, own: Any, *slivers: Any, into: Arr
         window = own
     with one_cv2_thread():
         kind = kind_of(run.step)
+        parameters = SimpleNamespace(**run.step.params, seed=seeds[0]) if run.seeded else run.step.arguments
         options = {"into": into} if kind.starts_in_result else {}
-        return kind.local(window, margins, run.step.arguments, place.where, **options)
+        return kind.local(window, margins, parameters, place.where, **options)
 
 
 def _decide_all(found: da.Array, image: da.Array, step: Step, name: str) -> da.Array:

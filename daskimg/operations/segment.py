@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 import cv2
 import numpy as np
 
-from daskimg.errors import OperationError
+from daskimg.errors import OperationError, ParameterError
 from daskimg.kinds import Array, Linked, Margins, Parts, Window
 from daskimg.operation import operation
 from daskimg.parameters import Range, Unit
 
-__all__ = ["connected_components", "fill_holes", "remove_small_objects"]
+__all__ = ["connected_components", "fill_holes", "flood_fill", "remove_small_objects"]
 
 Connectivity = Literal["4", "8"]
 
@@ -158,6 +158,7 @@ def _renumber(state: tuple[Array, Array], numbering: Numbering, p: Any, where: W
     ),
     dtypes="uint8 uint16 int16 int32 float32 float64 bool",
     accepts=(1,),
+    missing="background",
 )
 def connected_components(image: Any, *, connectivity: Connectivity = "8") -> Any:
     """Number the connected parts of what is not zero.
@@ -249,6 +250,7 @@ def _filled(image: Array, labels: Array, is_outside: Array) -> Array:
     kind=Linked(_find_holes, _fill_holes, connectivity=_background, state_bytes=5),
     dtypes="uint8 uint16 bool",
     accepts=(1,),
+    missing="background",
 )
 def fill_holes(image: Any, *, connectivity: Connectivity = "4") -> Any:
     """Fill the holes of a binary image: zeros that are not connected to the image's border.
@@ -311,6 +313,7 @@ def _removed(image: Array, labels: Array, areas: Array, min_size: int) -> Array:
     kind=Linked(_find_areas, _remove_small, np.add, connectivity=_connectivity, state_bytes=5),
     dtypes="uint8 uint16 int16 int32 bool",
     accepts=(1,),
+    missing="background",
 )
 def remove_small_objects(
     image: Any,
@@ -345,3 +348,102 @@ def remove_small_objects(
     """
     count, labels = _label(image, int(connectivity))
     return _removed(image, labels, np.bincount(labels.ravel(), minlength=count), min_size)
+
+
+def _similar(window: Array, seed: Any, p: Any) -> Array:
+    """Return where an image is near enough to the seed's value in all channels, as `cv2.floodFill` compares."""
+    low, high = (np.asarray(diff, np.float32) for diff in (p.low_diff, p.high_diff))
+    if window.dtype == np.uint8:
+        low, high = (np.clip(np.rint(diff), 0, 255) for diff in (low, high))
+    difference = window.astype(np.float32) - np.asarray(seed, np.float32)
+    similar: Array = (-low <= difference) & (difference <= high)
+    return np.all(similar, axis=2) if similar.ndim == 3 else similar
+
+
+def _find_flooded(window: Array, margins: Margins, p: Any, where: Window) -> tuple[Any, Parts]:
+    count, labels = _label(_similar(window, p.seed, p), _connectivity(p))
+    is_flooded = np.zeros(count, bool)
+    row, column = p.row - where.row, p.column - where.column
+    if 0 <= row < len(labels) and 0 <= column < labels.shape[1]:
+        is_flooded[labels[row, column]] = True
+        is_flooded[0] = False  # a seed of NaN is like no pixel, itself included
+    state, parts = _by_label(labels, is_flooded)
+    return (window, *state), parts
+
+
+def _flood(state: Any, decision: Array, p: Any, where: Window) -> Array:
+    window, *rest = state
+    labels, is_flooded = _decided(rest, decision)
+    result: Array = window.copy()
+    value = p.value if window.dtype == np.float32 else np.clip(np.rint(p.value), 0, 255)
+    result[_look_up(is_flooded, labels)] = value
+    return result
+
+
+def _seed(p: Any) -> tuple[int, int]:
+    return p.row, p.column
+
+
+@operation(
+    kind=Linked(_find_flooded, _flood, connectivity=_connectivity, state_bytes=5, seed=_seed, keeps_type=True),
+    dtypes="uint8 float32",
+    channels="joint",
+    accepts=(1, 3),
+)
+def flood_fill(
+    image: Any,
+    *,
+    row: Annotated[int, Range(0), Unit("px")],
+    column: Annotated[int, Range(0), Unit("px")],
+    value: float = 255.0,
+    low_diff: Annotated[float, Range(0)] = 0.0,
+    high_diff: Annotated[float, Range(0)] = 0.0,
+    connectivity: Connectivity = "4",
+) -> Any:
+    """Fill the connected part around a pixel that has about its value.
+
+    Parameters
+    ----------
+    row, column : int
+        Where the filling starts: the seed.
+    value : float
+        The new value, in all channels.
+    low_diff : float
+        How much darker than the seed a pixel may be that is filled, in each channel.
+    high_diff : float
+        How much brighter it may be.
+    connectivity : {"4", "8"}
+        Whether pixels are neighbours only side by side, or also where they touch at a corner.
+
+    Returns
+    -------
+    ndarray
+        The image with the part filled, of the same data type; on uint8 the new value is rounded and saturated.
+
+    Raises
+    ------
+    ParameterError
+        If the seed is outside the image.
+
+    Notes
+    -----
+    `cv2.floodFill` with `FLOODFILL_FIXED_RANGE`: differences are those from the seed, not from the neighbour.
+    Where the seed is NaN nothing is filled.
+
+    Examples
+    --------
+    >>> import daskimg as di, numpy as np
+    >>> di.flood_fill(np.array([[10, 11, 50, 10]], np.uint8), row=0, column=0, value=99, high_diff=5)
+    array([[99, 99, 50, 10]], dtype=uint8)
+    """
+    rows, columns = image.shape[:2]
+    if row >= rows or column >= columns:
+        raise ParameterError(
+            f"flood_fill: the pixel at row {row}, column {column} is outside the image of {rows} x {columns} pixels"
+        )
+    if np.isnan(image[row, column]).any():
+        return image.copy()
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    spread = ([value] * channels, [low_diff] * channels, [high_diff] * channels)
+    flags = int(connectivity) | cv2.FLOODFILL_FIXED_RANGE
+    return cv2.floodFill(image.copy(), None, (column, row), *spread, flags)[1]

@@ -235,7 +235,7 @@ def cases(draw: Any, operation: Operation[Any], most: int = 40) -> Case:
             hypothesis.assume(math.prod(kind.size(image.shape[:2], step.arguments)) <= MOST_PIXELS)
             step(image)
         else:
-            step(image if operation.images else image[:2, :2])
+            step(image if operation.images or operation.declaration.kind else image[:2, :2])
     except (ParameterError, ArrayError):  # the declaration alone does not tell which values go together
         hypothesis.reject()
     return Case(
