@@ -116,7 +116,7 @@ class Image:
     """Marks a parameter that is itself an image: a NumPy or dask array, or a URL.
 
     `aligned` images have the rows and columns of the main image, or of the result where its size is another one, and
-    are cut along its chunks; others travel whole. `coordinates` hold positions in the main image, as float32 or float64.
+    are cut along its chunks; others travel whole. `coordinates` are positions in the main image.
     """
 
     aligned: bool = False

@@ -6,13 +6,14 @@ chunk for it; what is needed nearly whole is taken whole.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -34,6 +35,7 @@ MOST_SIDE = 1024  # pixels: what a chunk of a result may have where those of the
 MERGED_SIDE = 4096  # pixels of the image that merging may bring together
 NEARLY_ALL = 0.75  # the share of a chunk from which on it is taken whole
 MOST_NEEDED = 4  # how many times a chunk's pixels a chunk of the result may be computed from, where that can be
+MOST_SHARED = 12  # pieces of a chunk that one task cuts: what travels to others travels with all of them
 SAMPLED = 12  # chunks along each axis that are looked at for that
 
 
@@ -94,13 +96,17 @@ def _edges(
     kind: Geometric, image: da.Array, size: Size, arguments: Any, images: dict[str, Any]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return where the chunks of the result begin and end along both axes."""
-    if kind.scales:
-        rows, columns = (_scaled_edges(sizes, length) for sizes, length in zip(image.chunks[:2], size, strict=True))
+    if kind.edges is not None:
+        along = [[0, *itertools.accumulate(sizes)] for sizes in image.chunks[:2]]
+        wished = [kind.edges(edges, axis, image.shape[:2], arguments) for axis, edges in enumerate(along)]
+        rows, columns = (
+            _fitting(*wished[axis], size[axis], image.shape[axis], max(image.chunks[axis])) for axis in (0, 1)
+        )
         return rows, columns
     longest = [min(max(max(sizes), LEAST_SIDE), max(MOST_SIDE, max(sizes))) for sizes in image.chunks[:2]]
     most = MOST_NEEDED * math.prod(longest)
     while True:
-        rows, columns = (tuple(range(0, length, side)) + (length,) for length, side in zip(size, longest, strict=True))
+        rows, columns = ((*range(0, length, side), length) for length, side in zip(size, longest, strict=True))
         if images or max(longest) <= LEAST_SIDE:
             return rows, columns
         needed = (
@@ -124,19 +130,20 @@ def _sampled(rows: Sequence[int], columns: Sequence[int]) -> Iterator[Region]:
         yield Region(rows[y], columns[x], rows[y + 1], columns[x + 1])
 
 
-def _scaled_edges(sizes: Sequence[int], length: int) -> tuple[int, ...]:
-    """Return a result's edges along an axis: those of the image, scaled; tiny chunks merged and huge ones split."""
-    total = sum(sizes)
-    most = max(MOST_SIDE, *sizes)
-    edges, taken = [0], 0
-    for edge in itertools.accumulate(sizes):
-        scaled = length if edge == total else round(edge * length / total)
-        fits = scaled - edges[-1] < LEAST_SIDE and edge - taken < max(MERGED_SIDE, *sizes)
-        if scaled == edges[-1] or (fits and edge != total):
+def _fitting(wished: Iterable[int], hard: Iterable[int], length: int, before: int, longest: int) -> tuple[int, ...]:
+    """Return a result's edges along an axis: those wished, but tiny chunks are merged and huge ones split.
+
+    `before` is the image's length along the axis, and `longest` that of its longest chunk.
+    """
+    most = max(MOST_SIDE, longest)
+    least = min(LEAST_SIDE, math.ceil(max(MERGED_SIDE, longest) * length / before))  # what merging may bring together
+    kept = {length, *(edge for edge in hard if 0 < edge < length)}
+    edges = [0]
+    for edge in sorted(kept.union(edge for edge in wished if 0 < edge < length)):
+        if edge - edges[-1] < least and edge not in kept:
             continue
-        parts = math.ceil((scaled - edges[-1]) / most)
-        edges += [edges[-1] + (scaled - edges[-1]) * part // parts for part in range(1, parts + 1)]
-        taken = edge
+        parts = math.ceil((edge - edges[-1]) / most)
+        edges += [edges[-1] + (edge - edges[-1]) * part // parts for part in range(1, parts + 1)]
     return tuple(edges)
 
 
@@ -149,6 +156,15 @@ def _aligned(image: Any, edges: tuple[tuple[int, ...], ...]) -> da.Array:
 
 
 # The graph
+
+
+class Place(NamedTuple):
+    """Says which chunk of the result a task computes, and where the pieces lie that it gets."""
+
+    number: Size
+    region: Region
+    needed: Region
+    corners: tuple[Size, ...]
 
 
 class GeometricLayer(Layer):
@@ -194,35 +210,81 @@ class GeometricLayer(Layer):
         fields = (self.name, self.source, self.source_chunks, self.spec, self.edges, self.known, self.aligned)
         return GeometricLayer, (*fields, self.annotations)
 
+    @functools.cached_property
+    def _shares(self) -> tuple[Shares, Shares] | None:
+        """What chunks of the result need along each axis, where rows and columns don't matter to each other."""
+        if self.spec.kind.edges is None:
+            return None
+        rows, columns = self.edges
+        needs = self.spec.needs
+        along_y = [needs(Region(top, 0, bottom, columns[1]), ()) for top, bottom in itertools.pairwise(rows)]
+        along_x = [needs(Region(0, left, rows[1], right), ()) for left, right in itertools.pairwise(columns)]
+        return (
+            Shares([(one.top, one.bottom) for one in along_y], self._source_edges[0]),
+            Shares([(one.left, one.right) for one in along_x], self._source_edges[1]),
+        )
+
+    def _parts(self, y: int, x: int) -> tuple[Region, list[Part], list[Part]]:
+        """Return what a chunk of the result needs, and of which chunks of the image, along rows and columns."""
+        if self._shares is not None:
+            by_row, by_column = self._shares
+            (top, bottom), (left, right) = by_row.needed[y], by_column.needed[x]
+            return Region(top, left, bottom, right), by_row.parts[y], by_column.parts[x]
+        rows, columns = self.edges
+        region = Region(rows[y], columns[x], rows[y + 1], columns[x + 1])
+        known = [one if one is None else one[region.slices] for one in self.known.values()]
+        needed = self.spec.needs(region, known)
+        along_y, along_x = self._source_edges
+        return needed, _parts(along_y, needed.top, needed.bottom), _parts(along_x, needed.left, needed.right)
+
     def _tasks_for(self, keys: Iterable[Any]) -> dict[Any, GraphNode]:
         """Make the tasks of these chunks, and those that cut the pieces which they need."""
         rows, columns = self.edges
-        along_y, along_x = self._source_edges
         tasks: dict[Any, GraphNode] = {}
+        shared: dict[tuple[int, int], TaskRef | None] = {}
+        wholes: dict[tuple[int, int], TaskRef] = {}
         for key in keys:
             y, x = key[1:3]
-            region = Region(rows[y], columns[x], rows[y + 1], columns[x + 1])
-            known = [one if one is None else one[region.slices] for one in self.known.values()]
-            needed = self.spec.needs(region, known)
-            pieces: list[Any] = []
-            corners: list[Size] = []
-            for sy, sx in itertools.product(
-                _overlapping(along_y, needed.top, needed.bottom), _overlapping(along_x, needed.left, needed.right)
-            ):
-                chunk = Region(along_y[sy], along_x[sx], along_y[sy + 1], along_x[sx + 1])
-                part = needed.cut(chunk)
-                whole: Any = (self.source, sy, sx, *self._tail)
-                if math.prod(part.shape) >= NEARLY_ALL * math.prod(chunk.shape):
-                    pieces.append(TaskRef(whole))
-                    corners.append((chunk.top, chunk.left))
+            needed, from_rows, from_columns = self._parts(y, x)
+            references, corners = [], []
+            for down, across in itertools.product(from_rows, from_columns):
+                number = down.number, across.number
+                if (whole := wholes.get(number)) is None:
+                    whole = wholes[number] = TaskRef((self.source, *number, *self._tail))
+                if _is_nearly_all(down, across):
+                    references.append(whole)
+                    corners.append((down.first, across.first))
                     continue
-                cut: Any = (f"{self.name}-cut", y, x, sy, sx)
-                tasks[cut] = Task(cut, cut_piece, TaskRef(whole), part.seen_from(chunk.top, chunk.left))
-                pieces.append(TaskRef(cut))
-                corners.append((part.top, part.left))
+                corners.append((down.start, across.start))
+                if number not in shared:
+                    cut = self._shared_cut(whole, *number)
+                    if cut is not None:
+                        tasks[cut.key] = cut
+                    shared[number] = None if cut is None else TaskRef(cut.key)
+                if (reference := shared[number]) is None:
+                    own: Any = (f"{self.name}-cut", y, x, *number)
+                    tasks[own] = Task(own, cut_piece, whole, _part(down, across))
+                    reference = TaskRef(own)
+                references.append(reference)
+            region = Region(rows[y], columns[x], rows[y + 1], columns[x + 1])
             images = [TaskRef((name, y, x)) for name in self.aligned]
-            tasks[key] = Task(key, compute_region, self.spec, region, needed, tuple(corners), *pieces, *images)
+            place = Place((y, x), region, needed, tuple(corners))
+            tasks[key] = Task(key, compute_region, self.spec, place, *references, *images)
         return tasks
+
+    def _shared_cut(self, whole: TaskRef, sy: int, sx: int) -> Task | None:
+        """Return the task that cuts all pieces out of a chunk; None where each should have one of its own."""
+        if self._shares is None:
+            return None
+        by_row, by_column = self._shares
+        if len(by_row.takers[sy]) * len(by_column.takers[sx]) > MOST_SHARED:
+            return None
+        parts = [
+            ((y, x), _part(down, across))
+            for (y, down), (x, across) in itertools.product(by_row.takers[sy], by_column.takers[sx])
+            if not _is_nearly_all(down, across)
+        ]
+        return Task((f"{self.name}-cut", sy, sx), cut_pieces, whole, tuple(parts))
 
     @property
     def _tasks(self) -> dict[Any, GraphNode]:
@@ -265,12 +327,60 @@ class GeometricLayer(Layer):
         }
 
 
-def _overlapping(edges: Sequence[int], start: int, stop: int) -> list[int]:
-    """Return the numbers of the chunks, save empty ones, that hold a part of what lies between start and stop."""
-    if start >= stop:
-        return []
-    first = bisect_right(edges, start) - 1
-    return [number for number in range(first, len(edges) - 1) if edges[number] < min(stop, edges[number + 1])]
+class Part(NamedTuple):
+    """Is what is needed of one chunk of the image along one axis."""
+
+    number: int  # of the chunk
+    start: int  # in the image
+    stop: int
+    first: int  # where the chunk begins in the image
+    length: int  # of the chunk
+
+
+def _parts(edges: Sequence[int], start: int, stop: int) -> list[Part]:
+    """Return what of each chunk, save empty ones, lies between start and stop."""
+    parts = []
+    if start < stop:
+        for number in range(bisect_right(edges, start) - 1, len(edges) - 1):
+            first, end = edges[number], edges[number + 1]
+            if first >= stop:
+                break
+            if first < end:
+                parts.append(Part(number, max(start, first), min(stop, end), first, end - first))
+    return parts
+
+
+def _is_nearly_all(down: Part, across: Part) -> bool:
+    """Return whether what is needed of a chunk is so much of it that the chunk is taken as it is."""
+    needed = (down.stop - down.start) * (across.stop - across.start)
+    return needed >= NEARLY_ALL * down.length * across.length
+
+
+def _part(down: Part, across: Part) -> Region:
+    """Return what is needed of a chunk, as the chunk counts."""
+    return Region(
+        down.start - down.first, across.start - across.first, down.stop - down.first, across.stop - across.first
+    )
+
+
+class Shares:
+    """Tells along one axis what chunks of the result need: which pixels, and of which chunks of the image.
+
+    Parameters
+    ----------
+    needed : list
+        The pixels from start to stop that each chunk of the result needs.
+    edges : sequence of int
+        Where the chunks of the image begin and end.
+    """
+
+    def __init__(self, needed: list[tuple[int, int]], edges: Sequence[int]) -> None:
+        self.needed = needed
+        self.parts = [_parts(edges, *one) for one in needed]
+        self.takers: list[list[tuple[int, Part]]] = [[] for _ in edges]
+        for taker, parts in enumerate(self.parts):
+            for part in parts:
+                self.takers[part.number].append((taker, part))
 
 
 # The tasks
@@ -281,9 +391,16 @@ def cut_piece(chunk: Array, part: Region) -> Array:
     return chunk[part.slices].copy()
 
 
-def compute_region(spec: Spec, region: Region, needed: Region, corners: tuple[Size, ...], *values: Any) -> Array:
+def cut_pieces(chunk: Array, parts: tuple[tuple[Size, Region], ...]) -> dict[Size, Array]:
+    """Return copies of parts of a chunk by the numbers of the chunk of the result that needs them."""
+    return {number: cut_piece(chunk, part) for number, part in parts}
+
+
+def compute_region(spec: Spec, place: Place, *values: Any) -> Array:
     """Return a region of the result from the pieces of the image that hold what it needs, and second images."""
-    pieces, images = values[: len(corners)], values[len(corners) :]
+    number, region, needed, corners = place
+    images = values[len(corners) :]
+    pieces = tuple([one[number] if isinstance(one, dict) else one for one in values[: len(corners)]])
     step = spec.step
     window = native(_window(spec, needed, corners, pieces))
     arguments = spec.arguments([native(one) for one in images])
