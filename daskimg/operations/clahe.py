@@ -76,7 +76,7 @@ def _count_tiles(image: Array, p: Any, where: Window) -> Counts:
     valid = getattr(p, "valid", None)  # where there are missing pixels, which don't count
 
     def pick(plane: Array, rows: Any, some: Any) -> Array:
-        part = plane[rows][:, some]
+        part: Array = plane[rows][:, some]
         return part if valid is None else part[valid[rows][:, some]][:, np.newaxis]
 
     return {
