@@ -8,10 +8,12 @@ from daskimg.operations.color import *
 from daskimg.operations.compose import *
 from daskimg.operations.distance import *
 from daskimg.operations.contrast import *
+from daskimg.operations.contrast import *
 from daskimg.operations.edges import *
 from daskimg.operations.geometry import *
 from daskimg.operations.histogram import *
 from daskimg.operations.morphology import *
+from daskimg.operations.quantize import *
 from daskimg.operations.segment import *
 from daskimg.operations.resize import *
 from daskimg.operations.quantize import *
