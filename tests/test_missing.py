@@ -16,7 +16,7 @@ import daskimg as di
 from daskimg.chunked.missing import nodata_in
 from daskimg.errors import ArrayError, OperationError, ParameterError
 from daskimg.kinds import TwoPass
-from daskimg.operations.missing import masked, rule_name
+from daskimg.operations.missing import join, masked, rule_in_words, rule_name
 from daskimg.testing import no_compute
 from daskimg.testing.cases import cases
 from daskimg.testing.checks import allowed_deviation, deviation
@@ -251,6 +251,48 @@ def test_histograms_are_those_of_valid_pixels():
     np.testing.assert_array_equal(result[~valid], image[~valid])  # the last one has a mask and no nodata
 
 
+def test_the_tiles_of_clahe_count_valid_pixels():
+    image = RANDOM.integers(1, 256, (64, 96), np.uint8)
+    valid = np.ones(image.shape, bool)
+    valid[:32, :24] = False  # two tiles of 16 x 24 pixels
+    valid[40:45, 30:70] = False
+    step = di.clahe(tiles=4, clip_limit=3)
+    result = step(with_nodata(image, valid)).values
+    assert (result[~valid] == 0).all()
+    chunked = step(with_nodata(image, valid).chunk({"y": 13, "x": 31})).values
+    np.testing.assert_array_equal(chunked, result)
+    inner = np.s_[8:24, 60:84]  # whose four tiles miss nothing
+    np.testing.assert_array_equal(result[inner], step(image)[inner])
+    # A tile that misses all is as its neighbours; one that misses some is the more stretched for it.
+    assert not np.array_equal(result[valid], step(image)[valid])
+    uniform = np.where(valid, 100 + np.arange(96, dtype=np.uint8) // 24, 0).astype(np.uint8)
+    spread = step(with_nodata(uniform, valid)).values
+    np.testing.assert_array_equal(spread[0, 24:36], spread[63, 24:36])
+
+
+def test_missing_pixels_are_background_to_what_links_pixels():
+    image = np.zeros((9, 20), np.uint8)
+    image[1:8, 1:8] = 255
+    image[3:6, 3:6] = 0
+    image[2:5, 10:19] = 255
+    valid = np.ones(image.shape, bool)
+    valid[:, 14] = False
+    masked_image = di.mask_image(image, valid=valid)
+    for chunked in (masked_image, masked_image.chunk({"y": 4, "x": 3})):
+        labels = di.connected_components(chunked)
+        assert labels.values[valid].max() == 3
+        assert (labels.values[:, 14] == 0).all()
+        np.testing.assert_array_equal(labels.valid, valid)
+        np.testing.assert_array_equal(di.fill_holes(chunked).values[valid], di.fill_holes(image)[valid])
+        kept = (di.remove_small_objects(min_size=13) | di.fill_holes())(chunked).values
+        assert not kept[:, 9:].any()  # one part of 27 pixels without the gap, two of 12 with it
+    with pytest.raises(OperationError, match="canny"):
+        di.canny(masked_image)
+    nodata = di.connected_components(labelled(image, attrs={"nodata": 0}))
+    assert nodata.attrs == {"nodata": 0}
+    np.testing.assert_array_equal(nodata, di.connected_components(image))
+
+
 def test_an_image_without_any_data_stays_as_it_is():
     image = labelled(da.zeros((20, 30), chunks=7, dtype=np.uint8), attrs={"nodata": 0})
     pipeline = di.gaussian_blur(ksize=5) | di.equalize_hist() | di.median_blur(ksize=7) | di.opening() | di.sobel()
@@ -437,6 +479,55 @@ def test_datasets_of_images_with_other_nodata():
         np.testing.assert_array_equal(result[name], (di.sobel(dx=1) | di.absolute())(band))
 
 
+# Geometry: on values together with their validity
+
+MOVES = {
+    di.pyramid_down(): lambda x: cv2.pyrDown(x),
+    di.pyramid_up(): lambda x: cv2.pyrUp(x),
+    di.resize(scale=0.5, interpolation="area"): lambda x: cv2.resize(x, (35, 30), interpolation=cv2.INTER_AREA),
+    di.resize(width=35, height=15, interpolation="area"): lambda x: cv2.resize(x, (35, 15), None, 0, 0, cv2.INTER_AREA),
+    di.resize(width=140, height=120, interpolation="nearest"): lambda x: np.repeat(np.repeat(x, 2, 0), 2, 1),
+    di.flip(): lambda x: x[:, ::-1],
+    di.transpose(): lambda x: x.T,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("step", MOVES, ids=repr)
+def test_pixels_are_moved_and_mixed_by_the_weight_of_valid_ones(step, dtype):
+    image, valid = scene(dtype=dtype)
+    both = join(image, valid)
+    lazy = masked(step)(da.from_array(both, chunks=((11, 1, 30, 18), (29, 1, 40))))
+    result = lazy.compute()
+    move = MOVES[step]
+    weights = move(valid.astype(np.float64))
+    sums = move(np.where(valid, image, 0).astype(np.float64))
+    np.testing.assert_array_equal(result["valid"], weights > 0)
+    known = weights > 0
+    difference = np.abs(result["value"][known] - sums[known] / weights[known])
+    assert difference.max() <= (0.5 if dtype == np.uint8 else 2e-3)
+    complete = np.abs(weights - 1) < 1e-9
+    plain = step(np.where(valid, image, 0).astype(dtype))
+    np.testing.assert_array_equal(result["value"][complete], plain[complete])
+    whole = masked(step)(da.from_array(both, chunks=-1)).compute()
+    np.testing.assert_array_equal(result[known], whole[known])
+
+
+@pytest.mark.parametrize("interpolation", ["cubic", "lanczos"])
+def test_negative_weights_do_not_blow_up(interpolation):
+    image, valid = scene(dtype=np.float32)
+    step = di.resize(width=33, height=41, interpolation=interpolation)
+    result = masked(step)(da.from_array(join(image, valid), chunks=25)).compute()
+    assert np.abs(result["value"][result["valid"]]).max() < 3 * image.max()
+    assert 0 < result["valid"].sum() < result.size
+
+
+def test_what_lies_outside_is_missing():
+    result = masked(di.pad(left=2))(da.from_array(join(*scene()), chunks=25)).compute()
+    assert not result["valid"][:, :2].any()
+    assert result["valid"][:, 2:].any()
+
+
 # Stacks and colors
 
 
@@ -509,3 +600,8 @@ def test_steps_with_validity_travel():
         arrived = pickle.loads(pickle.dumps(masked(step)))
         assert arrived == masked(step)
         assert arrived.operation is masked(step).operation
+
+
+def test_every_operation_says_what_becomes_of_missing_pixels():
+    for operation in di.list_operations().values():
+        assert rule_in_words(operation).endswith((".", "`.")), operation.name

@@ -286,6 +286,17 @@ def rule_name(operation: Operation[Any]) -> str:
     return "point" if isinstance(declared.kind, TwoPass) and not declared.kind.positional else "refuse"
 
 
+def rule_in_words(operation: Operation[Any]) -> str:
+    """Return what becomes of missing pixels in an operation, as a sentence for its documentation."""
+    name, declared = rule_name(operation), operation.declaration.missing
+    if name == "refuse":
+        return "Images with missing pixels are refused."
+    if name == "background":
+        return "Take missing pixels for 0; they stay missing."
+    rule = declared if callable(declared) else RULES[name]
+    return (rule.__doc__ or "").split("\n\n")[0].replace("\n    ", " ")
+
+
 def keeps_validity(operation: Operation[Any]) -> bool:
     """Return whether the very pixels that are valid before are valid after it."""
     rule = operation.declaration.missing
@@ -356,13 +367,14 @@ class MaskedOperation(Inner):
         def move(image: Array) -> Array:
             return self.original.carry_out(image, plain, call)
 
-        ones = np.ones(valid.shape, np.float64)
-        full = move(ones)
+        # Where some weights are negative, few valid pixels would make large numbers of small ones.
+        least = 0.5 if getattr(step.arguments, "interpolation", None) in ("cubic", "lanczos") else FAINT
+        full = move(np.ones(valid.shape, np.float64))
         if valid.all():
-            return join(move(values), full > FAINT)
+            return join(move(values), full > least)
         values = put(values, ~valid, 0)
         weights, result = move(valid.astype(np.float64)), move(values)
-        known = weights > FAINT
+        known = weights > least
         beside = known & (np.abs(full - weights) > FAINT)
         if beside.any():
             sums = move(values.astype(np.float64))[beside]
