@@ -14,9 +14,11 @@ import dask.array as da
 import numpy as np
 
 from daskimg.chunked.apply import apply_to_dask
+from daskimg.chunked.coordinates import moved
 from daskimg.chunked.missing import apply_masked, find_missing
 from daskimg.chunked.strips import Axes
 from daskimg.errors import ArrayError
+from daskimg.kinds import Geometric
 from daskimg.pipeline import Step, apply
 
 __all__: list[str] = []
@@ -62,6 +64,8 @@ def _apply_one(image: Any, step: Step) -> Any:
     if not isinstance(data, da.Array):
         data = da.from_array(np.asarray(data), chunks=-1, name=False)
     result = apply_to_dask(data, (step,), Axes(y, x, c))
+    if isinstance(step.operation.declaration.kind, Geometric):
+        return moved(image, step, result)
     if result.shape != image.shape:  # the channels are others now, and have no coordinates
         if c is not None:
             image = image.isel({channel: 0}, drop=True)
