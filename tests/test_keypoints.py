@@ -92,7 +92,7 @@ def test_sift_of_several_tiles_agrees_with_opencv():
     image = large()
     found = di.detect_keypoints(image, method="sift", max_keypoints=None)
     theirs, descriptors = cv2.SIFT.create().detectAndCompute(image, None)
-    octaves = np.array([np.int8(k.octave & 255) for k in theirs])
+    octaves = np.array([k.octave & 255 for k in theirs]).astype(np.int8)
     wanted = octaves <= 3
     assert wanted.mean() > 0.97
     distance, mine, expected = pairs_of(found, theirs, descriptors)
@@ -151,10 +151,10 @@ def test_without_keypoints_the_table_is_empty_and_typed(method, shape, lazy):
 
 def test_the_best_come_first_and_ties_are_kept():
     image = np.zeros((200, 200), np.uint8)
-    image[20:40, 20:40] = image[80:100, 20:40] = 100
-    image[80:100, 80:100] = 200
+    image[20::40, 20:40:30] = 100
+    image[30:110:20, 90] = 200
     found = di.detect_keypoints(image, method="fast", max_keypoints=6)
-    assert found.table["response"].tolist() == [199] * 4 + [99] * 8
+    assert found.table["response"].tolist() == [199] * 4 + [99] * 5
     assert di.detect_keypoints(image, method="fast", max_keypoints=4).table["response"].tolist() == [199] * 4
 
 
@@ -222,16 +222,11 @@ def test_a_known_homography_is_found(method, estimate):
 def test_matches_are_those_of_brute_force(method):
     one, other, _ = moved()
     first, second = (di.detect_keypoints(image, method=method, max_keypoints=300) for image in (one, other))
-    norm = cv2.NORM_HAMMING if method == "orb" else cv2.NORM_L2
-    distances = np.array(
-        [cv2.batchDistance(d[None], second.descriptors, -1, normType=norm)[0][0] for d in first.descriptors]
-    )
-    a, b = first.descriptors.astype(float), second.descriptors.astype(float)
-    if method == "sift":
-        np.testing.assert_allclose(distances, np.linalg.norm(a[:, None] - b[None], axis=2), rtol=1e-5)
+    if method == "orb":
+        distances = np.unpackbits(first.descriptors[:, None] ^ second.descriptors[None], axis=2).sum(2)
     else:
-        bits = np.unpackbits(first.descriptors[:, None] ^ second.descriptors[None], axis=2).sum(2)
-        np.testing.assert_array_equal(distances, bits)
+        a, b = first.descriptors.astype(float), second.descriptors.astype(float)
+        distances = np.linalg.norm(a[:, None] - b[None], axis=2)
     ordered = np.sort(distances, axis=1)
     lowest = set(np.flatnonzero(ordered[:, 0] < 0.75 * ordered[:, 1]))
     nearest, back = distances.argmin(1), distances.argmin(0)
@@ -240,7 +235,7 @@ def test_matches_are_those_of_brute_force(method):
         matches = di.match_keypoints(first, second, ratio=ratio, cross_check=cross_check)
         assert set(matches["first"]) == expected
         assert (matches["second"] == nearest[matches["first"]]).all()
-        np.testing.assert_allclose(matches["distance"], distances[matches["first"], matches["second"]])
+        np.testing.assert_allclose(matches["distance"], distances[matches["first"], matches["second"]], 1e-5)
         assert matches["distance"].is_monotonic_increasing
     assert len(di.match_keypoints(first, second, ratio=None, cross_check=False)) == len(first)
 

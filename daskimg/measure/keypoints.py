@@ -139,13 +139,11 @@ def detect_keypoints(
     --------
     >>> import daskimg as di, numpy as np
     >>> image = np.zeros((99, 99), np.uint8)
-    >>> image[40:60, 40:60] = 200
+    >>> image[40, 50], image[70, 20] = 200, 100
     >>> di.detect_keypoints(image, method="fast").table[["row", "column", "response"]]
         row  column  response
-    0  40.0    40.0     199.0
-    1  40.0    59.0     199.0
-    2  59.0    40.0     199.0
-    3  59.0    59.0     199.0
+    0  40.0    50.0     199.0
+    1  70.0    20.0      99.0
     """
     if method not in THRESHOLDS:
         raise ParameterError(f"method is {method!r}; say one of {', '.join(map(repr, THRESHOLDS))}")
