@@ -66,6 +66,10 @@ def _apply_one(image: Any, step: Step) -> Any:
     result = apply_to_dask(data, (step,), Axes(y, x, c))
     if isinstance(step.operation.declaration.kind, Geometric):
         return moved(image, step, result)
+    kind = step.operation.declaration.kind
+    if kind is not None and not kind.keeps_size:
+        before = c is not None and result.ndim < image.ndim and c < min(y, x)  # the channels, which are gone
+        image = _resized(image, result.shape[y - before], result.shape[x - before])
     if result.shape != image.shape:  # the channels are others now, and have no coordinates
         if c is not None:
             image = image.isel({channel: 0}, drop=True)
@@ -75,6 +79,20 @@ def _apply_one(image: Any, step: Step) -> Any:
     labelled = image.copy(data=result)
     labelled.encoding = {}  # it tells how the image was stored, as what type for instance, and the result is another
     return labelled
+
+
+def _resized(image: Any, rows: int, columns: int) -> Any:
+    """Return an image of other rows and columns, to be filled: with the coordinates of those that it begins with.
+
+    Where it has more of them, there are none.
+    """
+    if rows <= image.sizes[ROWS] and columns <= image.sizes[COLUMNS]:
+        return image.isel({ROWS: slice(rows), COLUMNS: slice(columns)})
+    sizes = {**image.sizes, ROWS: rows, COLUMNS: columns}
+    placed = [name for name, one in image.coords.items() if {ROWS, COLUMNS} & set(one.dims)]
+    variables = image.drop_vars(placed)
+    empty = np.broadcast_to(np.zeros((), image.dtype), tuple(sizes.values()))
+    return type(image)(empty, variables.coords, image.dims, image.name, image.attrs)
 
 
 def _binds(step: Step, image: Any, c: int) -> bool:

@@ -16,5 +16,8 @@ from daskimg.operations.quantize import *
 from daskimg.operations.resize import *
 from daskimg.operations.segment import *
 from daskimg.operations.smooth import *
+from daskimg.operations.spectrum import *
 from daskimg.operations.threshold import *
 from daskimg.operations.tone import *
+from daskimg.operations.warp import *
+from daskimg.operations.transform import *

@@ -49,9 +49,11 @@ class Seeds(NamedTuple):
 
 def metric_of(across: Array, along: Array, metric: str) -> Array:
     """Return the distance, squared where it is Euclidean."""
+    result: Array
     if metric == "l2":
-        return across * across + along * along
-    result: Array = across + along if metric == "l1" else np.maximum(across, along)
+        result = across * across + along * along
+    else:
+        result = across + along if metric == "l1" else np.maximum(across, along)
     return result
 
 
