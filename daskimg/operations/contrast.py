@@ -127,7 +127,9 @@ def _stretched(image: Array, found: Array, p: Any) -> Array:
         values = np.arange(int(found[0]), int(found[1]) + 1).astype(image.dtype)
         table = np.zeros(1 << 8 * image.itemsize, image.dtype)
         unsigned = image.view(np.uint16) if image.dtype == np.int16 else image  # tables are indexed by the bits
-        table[values.view(unsigned.dtype)] = cv2.normalize(values, None, low, high, cv2.NORM_MINMAX).ravel()
+        table[values.view(unsigned.dtype)] = cv2.normalize(
+            values, np.empty_like(values), low, high, cv2.NORM_MINMAX
+        ).ravel()
         return cv2.LUT(unsigned, table)
     missing = ~counts(image)
     if found[0] > found[1]:
@@ -136,7 +138,7 @@ def _stretched(image: Array, found: Array, p: Any) -> Array:
     line = np.empty((1, image.size + 2), image.dtype)
     line[0, :-2] = np.where(missing, found[0], image).ravel() if missing.any() else image.ravel()
     line[0, -2:] = found
-    result = cv2.normalize(line, None, low, high, cv2.NORM_MINMAX)[0, :-2].reshape(image.shape)
+    result = cv2.normalize(line, np.empty_like(line), low, high, cv2.NORM_MINMAX)[0, :-2].reshape(image.shape)
     return np.where(missing, image, result) if missing.any() else result
 
 
