@@ -168,7 +168,8 @@ def _unpacked(packed: Any, nodata: float | None, lazily_shared: bool) -> da.Arra
 
 
 def _valid_part(both: Array) -> Array:
-    return both["valid"].copy()
+    valid: Array = both["valid"] != 0
+    return valid
 
 
 def _validity(packed: Any, dims: tuple[Any, ...]) -> Any:
