@@ -83,6 +83,8 @@ def test_polygons_cover_just_their_pixels(image, connectivity):
     table = di.find_contours(image, connectivity=connectivity)
     parts = np.zeros(image.shape, int)
     for row in table.itertuples():
+        if connectivity == 4:
+            assert all(len(np.unique(ring, axis=0)) == len(ring) - 1 for ring in [row.exterior, *row.holes])
         region = painted(row.exterior, image.shape)
         assert signed_area(row.exterior) > 0
         for hole in row.holes:
@@ -160,6 +162,16 @@ def test_connectivity_at_corners():
         [0, 1],
         [0, 0],
     ]
+
+
+def test_what_touches_itself_is_a_hole():
+    """A gap that opens at a corner only is a hole that touches the exterior, and two such holes are two."""
+    image = np.ones((5, 5), np.uint8)
+    image[2, 2] = image[3, 3] = image[4, 4] = 0
+    table = di.find_contours(image)
+    assert table.loc[0, "exterior"].tolist() == [[0, 0], [5, 0], [5, 4], [4, 4], [4, 5], [0, 5], [0, 0]]
+    assert [hole[0].tolist() for hole in table.loc[0, "holes"]] == [[2, 2], [3, 3]]
+    assert table.loc[0, "area"] == 22
 
 
 def test_a_level_and_labels():

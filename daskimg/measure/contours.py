@@ -54,10 +54,10 @@ def find_contours(
         Makes one region of each connected part of the pixels above it. None takes integers as labels and does the
         same for bool.
     connectivity : {4, 8}
-        Whether pixels that touch only at a corner belong to one polygon. With 4 they don't; with 8 such a polygon's
-        outline touches itself there.
+        Whether pixels that touch only at a corner belong to one polygon. With 4 they don't, and all polygons are
+        valid; with 8 such a polygon's outline touches itself there, which some programs refuse.
     min_points : int
-        Leaves out rings of fewer vertices. The smallest, of a rectangle, have 4.
+        Leaves out rings of fewer vertices. The smallest, of rectangles, have 4.
     to : {"table", "geojson"}
         What is returned.
     compute : bool
@@ -113,7 +113,7 @@ def find_contours(
         raise DtypeError(f"the image is {plane.dtype}, it must be real numbers: image.astype('float32')")
     apart = level is not None or plane.dtype == bool
     on_block = functools.partial(_outlined, level, connectivity == 8)
-    finish = functools.partial(_finish, plane.shape[1] + 1, apart, min_points, to, frame)
+    finish = functools.partial(_finish, plane.shape[1] + 1, connectivity == 4, apart, min_points, to, frame)
     if not isinstance(plane, da.Array):
         everything = slice(0, plane.shape[0]), slice(0, plane.shape[1])
         return finish(on_block(plane, Window(0, 0, *plane.shape), everything))
@@ -282,7 +282,13 @@ def _linked(outlines: _Outlines) -> _Outlines:
 
 
 def _finish(
-    width: int, apart: bool, min_points: int, to: str, frame: tuple[float, float, float, float] | None, found: _Outlines
+    width: int,
+    simple: bool,
+    apart: bool,
+    min_points: int,
+    to: str,
+    frame: tuple[float, float, float, float] | None,
+    found: _Outlines,
 ) -> Any:
     """Return the polygons of all rings, of corners in rows of `width`."""
     labels, lengths, keys = _canonical(found)
@@ -297,11 +303,13 @@ def _finish(
     if frame is not None:
         points = points * np.array(frame[2:]) + np.array(frame[:2])
     backwards = frame is not None and frame[2] * frame[3] < 0
+    touching = _touching(lengths, corners) if simple else set()
 
-    def ring(number: int) -> Array:
-        at = offsets[number]
-        closed = np.concatenate([points[at : at + lengths[number]], points[at : at + 1]])
-        return closed[::-1] if backwards else closed
+    def rings(number: int) -> list[Array]:
+        places = np.arange(offsets[number], offsets[number] + lengths[number])
+        parts = _simple(places, corners) if number in touching else [places]
+        closed = [points[np.append(part, part[0])] for part in parts]
+        return [ring[::-1] for ring in closed] if backwards else closed
 
     kept = lengths >= min_points
     holes: dict[int, list[int]] = {}
@@ -312,8 +320,33 @@ def _finish(
         labels = np.cumsum(areas > 0)
     polygons = [(number, [number, *holes.get(number, [])]) for number in exteriors]
     if to == "geojson":
-        return _geojson(labels, areas, polygons, ring)
-    return _table(labels, areas, perimeters, polygons, ring)
+        return _geojson(labels, areas, polygons, rings)
+    return _table(labels, areas, perimeters, polygons, rings)
+
+
+def _touching(lengths: Array, corners: Array) -> set[int]:
+    """Return the numbers of the rings that pass a corner twice."""
+    ring = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((corners, ring))
+    ring, corners = ring[order], corners[order]
+    return set(ring[1:][(ring[1:] == ring[:-1]) & (corners[1:] == corners[:-1])].tolist())
+
+
+def _simple(places: Array, corners: Array) -> list[Array]:
+    """Return a ring as several that pass no corner twice, the one that holds its first vertex first."""
+    open_: list[int] = []
+    depth: dict[int, int] = {}
+    loops = []
+    for place, corner in zip(places.tolist(), corners[places].tolist(), strict=True):
+        if corner in depth:
+            loop = np.array(open_[depth[corner] :])
+            for passed in corners[loop[1:]].tolist():
+                del depth[passed]
+            del open_[depth[corner] :]
+            loops.append(np.roll(loop, -int(np.argmin(corners[loop]))))
+        depth[corner] = len(open_)
+        open_.append(place)
+    return [np.array(open_), *sorted(loops, key=lambda loop: int(corners[loop[0]]))]
 
 
 def _canonical(found: _Outlines) -> tuple[Array, Array, Array]:
@@ -374,33 +407,34 @@ def _exteriors(
     return owner
 
 
-def _table(labels: Array, areas: Array, perimeters: Array, polygons: list[tuple[int, list[int]]], ring: Any) -> Any:
+def _table(labels: Array, areas: Array, perimeters: Array, polygons: list[tuple[int, list[int]]], rings: Any) -> Any:
     import pandas as pd
 
     rows = [number for number, _ in polygons]
+    outlines = [[ring for number in members for ring in rings(number)] for _, members in polygons]
     return pd.DataFrame(
         {
             "label": labels[rows].astype(np.int64),
-            "area": np.array([areas[rings].sum() for _, rings in polygons], np.int64),
-            "perimeter": np.array([perimeters[rings].sum() for _, rings in polygons], np.int64),
-            "exterior": pd.Series([ring(number) for number in rows], dtype=object),
-            "holes": pd.Series([[ring(hole) for hole in rings[1:]] for _, rings in polygons], dtype=object),
+            "area": np.array([areas[members].sum() for _, members in polygons], np.int64),
+            "perimeter": np.array([perimeters[members].sum() for _, members in polygons], np.int64),
+            "exterior": pd.Series([outline[0] for outline in outlines], dtype=object),
+            "holes": pd.Series([outline[1:] for outline in outlines], dtype=object),
         }
     )
 
 
-def _geojson(labels: Array, areas: Array, polygons: list[tuple[int, list[int]]], ring: Any) -> dict[str, Any]:
+def _geojson(labels: Array, areas: Array, polygons: list[tuple[int, list[int]]], rings: Any) -> dict[str, Any]:
     """Return a FeatureCollection as RFC 7946 describes it."""
     by_label: dict[int, list[list[int]]] = {}
-    for number, rings in polygons:
-        by_label.setdefault(int(labels[number]), []).append(rings)
+    for number, members in polygons:
+        by_label.setdefault(int(labels[number]), []).append(members)
     features = []
     for label in sorted(by_label):
         parts = by_label[label]
-        coordinates = [[ring(number).tolist() for number in rings] for rings in parts]
+        coordinates = [[ring.tolist() for number in members for ring in rings(number)] for members in parts]
         geometry = {"type": "MultiPolygon", "coordinates": coordinates}
         if len(parts) == 1:
             geometry = {"type": "Polygon", "coordinates": coordinates[0]}
-        properties = {"label": label, "area": sum(int(areas[rings].sum()) for rings in parts)}
+        properties = {"label": label, "area": sum(int(areas[members].sum()) for members in parts)}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     return {"type": "FeatureCollection", "features": features}
