@@ -37,7 +37,7 @@ FAINT = 1e-6  # of a whole pixel's weight: less is the noise of sums
 
 
 # OpenCV takes two channels of these apart several times faster than NumPy copies a field.
-_PLANES = {1: np.uint8, 2: np.uint16, 4: np.int32, 8: np.float64}
+_PLANES: Mapping[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.int32, 8: np.float64}
 
 
 def packed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -61,7 +61,7 @@ def join(values: Array, valid: Any) -> Array:
 
 def apart(both: Array) -> tuple[Array, Array]:
     """Return values and their validity, each by itself."""
-    plane = _PLANES.get(both.dtype["value"].itemsize)
+    plane = _PLANES[both.dtype["value"].itemsize]
     if both.ndim == 2 and both.size and both.strides[1] == both.itemsize:
         values, flags = cv2.split(both.view(plane).reshape(*both.shape, 2))
         unsigned = flags.view(both.dtype["valid"])
