@@ -5,4 +5,5 @@
 from daskimg.measure.contours import *
 from daskimg.measure.histograms import *
 from daskimg.measure.keypoints import *
+from daskimg.measure.matching import *
 from daskimg.measure.regions import *

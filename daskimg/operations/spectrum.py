@@ -49,10 +49,12 @@ def rows_restored(spectrum: Array, columns: int, to: np.dtype[Any]) -> Array:
 def _low_pass(frequency: Array, cutoff: float, shape: str, order: int) -> Array:
     if shape == "ideal":
         return (frequency <= cutoff).astype(float)
-    if shape == "gaussian":
-        passed: Array = np.exp(-0.5 * np.minimum(frequency / cutoff, 1e3) ** 2)
-    else:
-        passed = 1 / (1 + np.minimum(frequency / cutoff, 1e6) ** (2 * order))
+    with np.errstate(over="ignore"):
+        ratio = frequency / cutoff
+        if shape == "gaussian":
+            passed: Array = np.exp(-0.5 * ratio**2)
+        else:
+            passed = 1 / (1 + ratio ** (2 * order))
     return passed
 
 
