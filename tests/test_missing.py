@@ -1,5 +1,6 @@
 """Pixels without data: what is valid is computed from valid pixels only, for any chunks, and nodata stays nodata."""
 
+import contextlib
 import math
 import pickle
 
@@ -16,6 +17,7 @@ import daskimg as di
 from daskimg.chunked.missing import nodata_in
 from daskimg.errors import ArrayError, OperationError, ParameterError
 from daskimg.kinds import TwoPass
+from daskimg.measure import histogram, otsu_level, triangle_level
 from daskimg.operations.missing import apart, join, masked, rule_in_words, rule_name
 from daskimg.testing import no_compute
 from daskimg.testing.cases import cases
@@ -268,6 +270,27 @@ def test_the_tiles_of_clahe_count_valid_pixels():
     uniform = np.where(valid, 100 + np.arange(96, dtype=np.uint8) // 24, 0).astype(np.uint8)
     spread = step(with_nodata(uniform, valid)).values
     np.testing.assert_array_equal(spread[0, 24:36], spread[63, 24:36])
+
+
+@pytest.mark.parametrize("chunks", [None, {"y": 7, "x": 11}], ids=str)
+def test_measures_count_valid_pixels(chunks):
+    image, valid = scene()
+    column = np.ascontiguousarray(image[valid][:, np.newaxis])
+    for missing in (with_nodata(image, valid), di.mask_image(image, valid=valid)):
+        masked_image = missing if chunks is None else missing.chunk(chunks)
+        with dask.config.set(scheduler=no_compute) if chunks else contextlib.nullcontext():
+            counts = histogram(masked_image)
+            halves = histogram(masked_image, bins=2, range=(0, 256))
+        np.testing.assert_array_equal(counts, np.bincount(image[valid], minlength=256))
+        np.testing.assert_array_equal(halves, [(image[valid] < 128).sum(), (image[valid] >= 128).sum()])
+        assert otsu_level(masked_image) == otsu_level(column)
+        assert triangle_level(masked_image) == triangle_level(column)
+    colors = np.dstack([image, image // 2, image // 3])
+    counts = histogram(di.mask_image(colors, valid=valid))
+    np.testing.assert_array_equal(counts, [np.bincount(one, minlength=256) for one in colors[valid].T])
+    assert not np.any(histogram(di.mask_image(colors, valid=np.zeros_like(valid))))
+    with pytest.raises(ArrayError, match="all are missing"):
+        otsu_level(di.mask_image(image, valid=np.zeros_like(valid)))
 
 
 def test_missing_pixels_are_background_to_what_links_pixels():

@@ -133,6 +133,13 @@ def _apply(packed: Any, step: Step, apply_one: Callable[[Any, Step], Any]) -> An
     return result.copy(data=_blocks(join, result.data, valid.rechunk(result.chunks), dtype=dtype))
 
 
+def values_and_validity(image: Any) -> da.Array | None:
+    """Return the values of an image together with their validity, lazily; None where all its pixels hold data."""
+    missing = find_missing(image) if hasattr(image, "coords") and tuple(image.dims[:2]) == ("y", "x") else None
+    packed: da.Array | None = None if missing is None else _packed(image, missing).data
+    return packed
+
+
 def _axes(image: Any) -> Axes:
     return Axes(image.dims.index("y"), image.dims.index("x"))
 

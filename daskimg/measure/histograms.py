@@ -10,12 +10,14 @@ import dask.array as da
 import numpy as np
 
 from daskimg.chunked.local import check_array
+from daskimg.chunked.missing import values_and_validity
 from daskimg.chunked.reduction import as_delayed, reduce_image
 from daskimg.errors import ArrayError, DtypeError, ParameterError
 from daskimg.kinds import Array, Window
 from daskimg.measure.regions import plane_of
 from daskimg.operation import check_axes
 from daskimg.operations.histogram import counts_of, otsu_of, triangle_of
+from daskimg.operations.missing import count_valid
 
 __all__ = ["histogram", "otsu_level", "triangle_level"]
 
@@ -52,7 +54,8 @@ def histogram(image: Any, *, bins: int | None = None, range: Limits | None = Non
     Notes
     -----
     As `numpy.histogram`: a value on an edge counts in the bin that begins there, that on the last edge in the last bin.
-    NaN never counts, nor does infinity. Counts are whole numbers, the same for any chunks.
+    NaN never counts, nor does infinity, nor do missing pixels of a labelled image. Counts are whole numbers, the same
+    for any chunks.
 
     Examples
     --------
@@ -63,6 +66,7 @@ def histogram(image: Any, *, bins: int | None = None, range: Limits | None = Non
     >>> histogram(np.array([[0.1, 0.2, 0.9]]), bins=2, range=(0, 1))
     array([2, 1])
     """
+    masked = values_and_validity(image)
     image = _image(image)
     name = np.dtype(image.dtype).name
     values = 1 << 8 * image.dtype.itemsize if name in ("uint8", "uint16", "int16") else None
@@ -78,13 +82,15 @@ def histogram(image: Any, *, bins: int | None = None, range: Limits | None = Non
         range = (least, least + (values or 0))
     size = bins or (values if each_value else None) or 256
     count: Callable[[Array, Window], Array] = _each_value if each_value else functools.partial(_in_bins, size, range)
-    if not isinstance(image, da.Array):
+    if masked is None and not isinstance(image, da.Array):
         return count(image, Window(0, 0, *image.shape[:2]))
     shape = (size,) if image.ndim == 2 else (image.shape[2], size)
     if 0 in image.shape:
         return da.zeros(shape, dtype=np.int64)
-    counted = as_delayed(reduce_image(image, count, _sum, _as_it_is, "histogram"))
-    return da.from_delayed(counted, shape, np.int64)
+    if masked is not None:
+        count = functools.partial(count_valid, count)
+    counted = as_delayed(reduce_image(image if masked is None else masked, count, _sum, _as_it_is, "histogram"))
+    return da.from_delayed(counted, shape, np.int64) if isinstance(image, da.Array) else counted.compute()
 
 
 def otsu_level(image: Any, *, compute: bool = True) -> Any:
@@ -186,12 +192,24 @@ def _as_it_is(counts: Array) -> Array:
 
 
 def _level(image: Any, level: Callable[[Array], float], name: str, compute: bool) -> Any:
+    masked = values_and_validity(image)
     image = plane_of(image, "image")
     if image.dtype.name not in ("uint8", "uint16"):
         raise DtypeError(f'{name} takes uint8 uint16, not {image.dtype}; convert it first, with rescale(to="uint8")')
     if 0 in image.shape:
         raise ArrayError(f"{name} needs at least one pixel, and the image has the shape {image.shape}")
-    if not isinstance(image, da.Array):
+    if masked is not None:
+        finish = functools.partial(_level_of_any, level, name)
+        measured = reduce_image(masked, functools.partial(count_valid, _each_value), _sum, finish, name)
+    elif isinstance(image, da.Array):
+        measured = reduce_image(image, _each_value, _sum, level, name)
+    else:
         return level(counts_of(image))
-    found = as_delayed(reduce_image(image, _each_value, _sum, level, name))
-    return found.compute() if compute else found
+    found = as_delayed(measured)
+    return found if isinstance(image, da.Array) and not compute else found.compute()
+
+
+def _level_of_any(level: Callable[[Array], float], name: str, counts: Array) -> float:
+    if not counts.any():
+        raise ArrayError(f"{name} needs at least one pixel with data, and all are missing")
+    return level(counts)

@@ -416,6 +416,14 @@ def pixels(image: Array) -> tuple[Array, Array]:
     return values, valid if valid.ndim == 2 else np.logical_or.reduce(valid[:, :, :3], axis=2)
 
 
+def count_valid(count: Callable[[Array, Window], Array], both: Array, where: Window) -> Array:
+    """Return the counts of the valid pixels, given as an image of one column."""
+    values, valid = pixels(both)
+    if not valid.any():
+        return np.zeros_like(count(np.ascontiguousarray(values[:1, :1]), where))
+    return count(np.ascontiguousarray(values[valid][:, np.newaxis]), where)
+
+
 def _values(image: Any) -> Any:
     """Return a second image, of which a step may be tried out on a sample with validity."""
     return image["value"] if isinstance(image, np.ndarray) and image.dtype.names == ("value", "valid") else image
