@@ -71,10 +71,12 @@ def test_agrees_with_scikit_image(labels, dtype):
 @pytest.mark.parametrize(
     "chunks", [(93, 117), (10, 117), (93, 1), (7, 13), ((50, 0, 43), (1, 1, 115, 0)), ((1,) * 93, (60, 57))]
 )
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "bool"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "int64", "bool"])
 def test_the_very_same_table_for_any_chunks(chunks, dtype):
     labels = blobs()
     image = intensities(labels, "uint8") > 99 if dtype == "bool" else intensities(labels, dtype)
+    if dtype == "int64":
+        image >>= 23
     lazy = da.from_array(labels, chunks=chunks)
     same(di.region_properties(lazy, da.from_array(image, chunks=(20, 50))), di.region_properties(labels, image))
     same(di.region_properties(lazy), di.region_properties(labels))
@@ -93,6 +95,13 @@ def test_float_intensities_agree_to_the_last_digits():
     table = di.region_properties(da.from_array(labels, chunks=(9, 50)), image)
     pd.testing.assert_frame_equal(table, di.region_properties(labels, image), rtol=1e-12)
     assert table.loc[1].filter(like="intensity").isna().all()
+
+
+def test_small_deviations_of_large_floats():
+    labels, image = blobs(), 3e5 + intensities(blobs(), "float64")
+    table = di.region_properties(da.from_array(labels, chunks=(9, 50)), image, properties=["intensity_std"])
+    theirs = regionprops_table(labels, image, properties=["intensity_std"])
+    np.testing.assert_allclose(table["intensity_std"], theirs["intensity_std"], rtol=1e-6, atol=1e-9)
 
 
 def test_labels_at_the_ends_of_their_type():

@@ -9,6 +9,7 @@ closed is a ring.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -185,7 +186,7 @@ def _runs(padded: Array, direction: int, diagonal: bool, where: Window) -> _Outl
     is_edge = own != beyond
     is_edge &= own != 0
     # Along the runs: by rows, or for vertical edges by columns.
-    line, place = np.nonzero(is_edge) if direction % 2 == 0 else np.nonzero(np.ascontiguousarray(is_edge.T))
+    line, place = np.divmod(*_places(is_edge if direction % 2 == 0 else is_edge.T))
     row, column = (line, place) if direction % 2 == 0 else (place, line)
     labels = own[row, column]
     breaks = np.flatnonzero((np.diff(place) != 1) | (line[1:] != line[:-1]) | (labels[1:] != labels[:-1]))
@@ -203,6 +204,10 @@ def _runs(padded: Array, direction: int, diagonal: bool, where: Window) -> _Outl
     end_row, end_column = row[last] + corner[0], column[last] + corner[1]
     leads = _corner_key(end_row, end_column, (direction + turn) % 4, where)
     return _Outlines(labels.astype(np.int64), np.ones(len(labels), np.int64), keys, leads)
+
+
+def _places(mask: Array) -> tuple[Array, int]:
+    return np.flatnonzero(mask), max(mask.shape[1], 1)
 
 
 def _key(row: Array, column: Array, direction: int, where: Window) -> Array:
@@ -326,27 +331,38 @@ def _finish(
 
 def _touching(lengths: Array, corners: Array) -> set[int]:
     """Return the numbers of the rings that pass a corner twice."""
-    ring = np.repeat(np.arange(len(lengths)), lengths)
-    order = np.lexsort((corners, ring))
-    ring, corners = ring[order], corners[order]
-    return set(ring[1:][(ring[1:] == ring[:-1]) & (corners[1:] == corners[:-1])].tolist())
+    ordered = np.sort(corners)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]  # by one ring or by two
+    if len(twice) == 0:
+        return set()
+    at = np.flatnonzero(twice[np.minimum(np.searchsorted(twice, corners), len(twice) - 1)] == corners)
+    ring, corner = np.repeat(np.arange(len(lengths)), lengths)[at], corners[at]
+    order = np.lexsort((corner, ring))
+    ring, corner = ring[order], corner[order]
+    return set(ring[1:][(ring[1:] == ring[:-1]) & (corner[1:] == corner[:-1])].tolist())
 
 
 def _simple(places: Array, corners: Array) -> list[Array]:
     """Return a ring as several that pass no corner twice, the one that holds its first vertex first."""
-    open_: list[int] = []
-    depth: dict[int, int] = {}
+    along = corners[places]
+    _, number, count = np.unique(along, return_inverse=True, return_counts=True)
+    passes = np.flatnonzero(count[number] > 1)
+    stops = np.unique(np.append(passes, [0, len(along)])).tolist()
+    # Stretches between such corners, from the ring's first vertex on, without the loops that have closed.
+    stretches: list[Array] = []
+    begun: dict[int, int] = {}
     loops = []
-    for place, corner in zip(places.tolist(), corners[places].tolist(), strict=True):
-        if corner in depth:
-            loop = np.array(open_[depth[corner] :])
-            for passed in corners[loop[1:]].tolist():
-                del depth[passed]
-            del open_[depth[corner] :]
+    for start, stop in itertools.pairwise(stops):
+        corner = int(along[start])
+        if (at := begun.get(corner)) is not None:
+            for stretch in stretches[at + 1 :]:
+                del begun[int(corners[stretch[0]])]
+            loop = np.concatenate(stretches[at:])
+            del stretches[at:]
             loops.append(np.roll(loop, -int(np.argmin(corners[loop]))))
-        depth[corner] = len(open_)
-        open_.append(place)
-    return [np.array(open_), *sorted(loops, key=lambda loop: int(corners[loop[0]]))]
+        begun[corner] = len(stretches)
+        stretches.append(places[start:stop])
+    return [np.concatenate(stretches), *sorted(loops, key=lambda loop: int(corners[loop[0]]))]
 
 
 def _canonical(found: _Outlines) -> tuple[Array, Array, Array]:

@@ -67,10 +67,12 @@ def region_properties(
 
     Notes
     -----
-    Names and formulas are those of `skimage.measure.regionprops_table`. Sums are exact integers whatever the chunks, so
-    any two chunkings give the very same table. Where skimage's float moments cancel, in eccentricities near 0 or 1, the
-    last digits here are the better ones. Intensities that are floats are added as float64: the last bits of their mean,
-    sum and standard deviation depend on the chunks. scikit-image's perimeter is not offered.
+    Names and formulas are those of `skimage.measure.regionprops_table`; its perimeter is not offered. Where its float
+    moments cancel, in eccentricities near 0 or 1, the last digits here are the better ones.
+
+    Sums are exact integers whatever the chunks, so any two chunkings give the very same table. That holds for
+    intensities of up to 32 bits, and for larger integers up to ±2**40. Floats are added as float64: the last bits of
+    their mean, sum and standard deviation depend on the chunks.
 
     Each chunk is read once for all labels and properties. `dask_image.ndmeasure` gives the sums and extremes of labels
     that are listed beforehand, and works over the whole image for each of them: it does for a handful of regions.
@@ -141,7 +143,8 @@ class _Regions(NamedTuple):
     """Holds what is known of some labels: sums over pixels, and what bounds them.
 
     `exact` are the sums modulo 2**64 and `rough` the same as floats, by the names in `SUMS`; `least` are the first row
-    and column and the last ones negated; `low` and `high` the extreme intensities.
+    and column and the last ones negated; `low` and `high` the extreme intensities. Floats have no exact sums, and
+    instead of the sum of their squares that of their distances from the mean.
     """
 
     labels: Array
@@ -200,7 +203,10 @@ def _measured_tile(labels: Array, image: Array | None, top: int, left: int) -> _
         return _Regions(found, exact, rough, least, None, None)
     pixels = np.ascontiguousarray(image).reshape(-1)
     low, high = _extremes(pixels, starts, inside, index, len(found))
-    whole, floating = _intensity_sums(pixels, starts)
+    if pixels.dtype.kind == "f":
+        more = _float_sums(pixels, starts, inside, index, exact[0])
+        return _Regions(found, np.pad(exact, ((0, 2), (0, 0))), np.concatenate([rough, more]), least, low, high)
+    whole, floating = _integer_sums(pixels, starts)
     exact = np.concatenate([exact, [_added(one[inside], index, len(found)) for one in whole]])
     rough = np.concatenate([rough, [_added(one[inside], index, len(found)) for one in floating]])
     return _Regions(found, exact, rough, least, low, high)
@@ -221,19 +227,30 @@ def _moved(sums: Array, top: Any, left: Any) -> Array:
     )
 
 
-def _intensity_sums(pixels: Array, starts: Array) -> tuple[list[Array], list[Array]]:
+def _integer_sums(pixels: Array, starts: Array) -> tuple[list[Array], list[Array]]:
     """Return the sums over runs of intensities and their squares: modulo 2**64, and as floats."""
-    if len(starts) == 0:
-        return [np.zeros(0, np.int64)] * 2, [np.zeros(0)] * 2
-    whole, floating = [], []
-    if pixels.dtype.kind != "f":
-        wide = pixels.astype(np.int64)
-        whole = [np.add.reduceat(wide, starts), np.add.reduceat(wide * wide, starts)]
-        if pixels.dtype.itemsize <= 2:
-            return whole, [one.astype(np.float64) for one in whole]
+    wide = pixels.astype(np.int64)
+    whole = [_over_runs(wide, starts), _over_runs(wide * wide, starts)]
+    if pixels.dtype.itemsize <= 2:
+        return whole, [one.astype(np.float64) for one in whole]
     real = pixels.astype(np.float64)
-    floating = [np.add.reduceat(real, starts), np.add.reduceat(real * real, starts)]
-    return whole or [np.zeros(len(starts), np.int64)] * 2, floating
+    return whole, [_over_runs(real, starts), _over_runs(real * real, starts)]
+
+
+def _float_sums(pixels: Array, starts: Array, inside: Array, index: Array, area: Array) -> list[Array]:
+    """Return the sums over regions of intensities, and of the squares of what these are off their region's mean."""
+    real = pixels.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        total = _added(_over_runs(real, starts)[inside], index, len(area))
+        means = np.zeros(len(starts))
+        means[inside] = (total / area)[index]
+        real -= np.repeat(means, np.diff(starts, append=len(pixels)))
+        return [total, _added(_over_runs(real * real, starts)[inside], index, len(area))]
+
+
+def _over_runs(values: Array, starts: Array) -> Array:
+    sums: Array = np.add.reduceat(values, starts) if len(starts) else values
+    return sums
 
 
 def _extremes(pixels: Array, starts: Array, inside: Array, index: Array, count: int) -> tuple[Array, Array]:
@@ -288,6 +305,12 @@ def _merged(parts: Sequence[_Regions]) -> _Regions:
         np.minimum.at(into, index, values)
     if parts[0].low is None:
         return _Regions(found, exact, rough, least, None, None)
+    if parts[0].low.dtype.kind == "f":
+        # What the parts' means are off the common one adds to the squares.
+        area, total = (np.concatenate([part.rough[row] for part in parts]) for row in (0, 6))
+        with np.errstate(invalid="ignore"):
+            off = total / area - (rough[6] / rough[0])[index]
+            rough[7] += _added(area * off * off, index, count)
     everywhere = np.arange(len(index))
     lows = np.concatenate([part.low for part in parts])
     highs = np.concatenate([part.high for part in parts])
@@ -327,7 +350,7 @@ def _finish(wanted: tuple[str, ...], dtype: np.dtype[Any] | None, regions: _Regi
             total, squares = regions.rough[6:8]
             mean = total / area
             made |= {"intensity_mean": mean, "intensity_sum": total}
-            made["intensity_std"] = np.sqrt(np.maximum(squares / area - mean * mean, 0))
+            made["intensity_std"] = np.sqrt(squares / area)
         else:
             n, total, squares = area.astype(object), whole["intensity"](), whole["intensity_intensity"]()
             made |= {"intensity_mean": total / n, "intensity_sum": total}
