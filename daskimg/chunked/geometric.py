@@ -46,12 +46,14 @@ def apply_geometric(kind: Geometric, image: da.Array, step: Step) -> da.Array:
     size: Size = (image.shape[0], image.shape[1])
     if 0 in size:
         raise ArrayError(f"{step!r} needs at least one pixel, and the image has the shape {image.shape}")
-    arguments = step.arguments
+    images = {name: second_image(value) for name, value in step.images.items()}
+    arguments = SimpleNamespace(**{**dict(step.items), **images})
+    if any(0 in sizes for sizes in image.chunks[:2]):  # dask loses pixels where it turns empty chunks round
+        image = image.rechunk({axis: tuple(filter(None, image.chunks[axis])) for axis in (0, 1)})
     seen: da.Array | None = None if kind.view is None else kind.view(image, arguments)
     if seen is not None:
         return seen
     rows, columns = kind.size(size, arguments)
-    images = {name: second_image(value) for name, value in step.images.items()}
     edges = _edges(kind, image, (rows, columns), arguments, images)
     aligned = [_aligned(one, edges) for one in images.values()]
     spec = Spec(step.outlined(), size, tuple(images), image.dtype.newbyteorder("="), image.shape[2:])

@@ -2,7 +2,6 @@
 
 # ruff: noqa: F403 -- each module says in `__all__` what it offers
 
-from daskimg.operations.canny import *
 from daskimg.operations.clahe import *
 from daskimg.operations.color import *
 from daskimg.operations.compose import *
@@ -13,6 +12,7 @@ from daskimg.operations.geometry import *
 from daskimg.operations.histogram import *
 from daskimg.operations.morphology import *
 from daskimg.operations.quantize import *
+from daskimg.operations.reconstruction import *
 from daskimg.operations.resize import *
 from daskimg.operations.segment import *
 from daskimg.operations.smooth import *

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -19,7 +20,7 @@ from daskimg.chunked import strips
 from daskimg.chunked.again import HELD
 from daskimg.errors import ArrayError, ParameterError
 from daskimg.kinds import Geometric
-from daskimg.operation import Array, Operation
+from daskimg.operation import Array, Operation, second_image
 from daskimg.parameters import Image, Parameter
 from daskimg.pipeline import Step
 
@@ -232,7 +233,9 @@ def cases(draw: Any, operation: Operation[Any], most: int = 40) -> Case:
         hypothesis.assume(max(operation.reach(step, dtype)) <= MOST_REACH)
         kind = operation.declaration.kind
         if isinstance(kind, Geometric):
-            hypothesis.assume(math.prod(kind.size(image.shape[:2], step.arguments)) <= MOST_PIXELS)
+            seconds = {name: second_image(value) for name, value in step.images.items()}
+            parameters = SimpleNamespace(**{**dict(step.items), **seconds})
+            hypothesis.assume(math.prod(kind.size(image.shape[:2], parameters)) <= MOST_PIXELS)
             step(image)
         else:
             step(image if operation.images or operation.declaration.kind else image[:2, :2])

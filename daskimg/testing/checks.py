@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 
 from daskimg.chunked.layer import LocalLayer
+from daskimg.errors import ParameterError
 from daskimg.operation import ALL_DTYPES, Array, Declaration, Operation
 from daskimg.pipeline import Pipeline, Step
 from daskimg.testing.cases import Case
@@ -92,7 +93,11 @@ def assert_channels_apart(case: Case) -> None:
     # OpenCV's loops over one and over several channels may round differently.
     allowed = allowed_deviation(step, image, result.dtype) + (result.dtype.kind in "iu")
     for channel in range(min(3, image.shape[2])):
-        found = deviation(result[:, :, channel], step(np.ascontiguousarray(image[:, :, channel])))
+        try:
+            alone = step(np.ascontiguousarray(image[:, :, channel]))
+        except ParameterError:  # a parameter has a number for each channel
+            return
+        found = deviation(result[:, :, channel], alone)
         assert found <= allowed, f"{case!r}: channel {channel} alone deviates by {found:.3g}; is it channels='joint'?"
 
 
