@@ -354,7 +354,7 @@ def _similar(window: Array, seed: Any, p: Any) -> Array:
     """Return where an image is near enough to the seed's value in all channels, as `cv2.floodFill` compares."""
     low, high = (np.asarray(diff, np.float32) for diff in (p.low_diff, p.high_diff))
     if window.dtype == np.uint8:
-        low, high = (np.clip(np.rint(diff), 0, 255) for diff in (low, high))
+        low, high = np.floor(low), np.floor(high)
     difference = window.astype(np.float32) - np.asarray(seed, np.float32)
     similar: Array = (-low <= difference) & (difference <= high)
     return np.all(similar, axis=2) if similar.ndim == 3 else similar
