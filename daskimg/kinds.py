@@ -374,3 +374,119 @@ class Sliding(Kind):
             result[top:bottom, left:right] = square
         assert result is not None
         return result
+
+
+@dataclass(frozen=True)
+class Nested(Kind):
+    """Sums blocks up, joins the sums to those of larger and larger regions, then decides from the largest down.
+
+    What travels is as large as the sides of blocks; each region is joined from those of at most 4 x 4 parts.
+
+    Attributes
+    ----------
+    local : callable
+        `(block, parameters, where) -> state`: what is found within a block. Where the operation has second images,
+        parameters hold their part of this block.
+    sum_up : callable
+        `(state, parameters, where) -> sum`: what others need to know of a block. Not called where there is but one.
+    join : callable
+        `(sums, region, size, parameters) -> sum` of a region of the image, from those of its parts.
+    decide : callable
+        `(sums, decision, region, size, parameters) -> decisions` for the parts of a region, from what was decided for
+        the region; for the whole image that is None.
+    apply : callable
+        `(state, decision, parameters, where) -> block`. It does not write into the state.
+    state_bytes : callable
+        `(dtype) -> bytes` that a state takes per pixel: small states of small images are held between the passes.
+    tile : callable
+        `(parameters) -> pixels`: blocks are squares of this size, whatever the chunks, or 0.
+    """
+
+    local: Callable[[Array, Any, Window], Any]
+    sum_up: Callable[[Any, Any, Window], Any]
+    join: Callable[[list[Any], Region, Size, Any], Any]
+    decide: Callable[[list[Any], Any, Region, Size, Any], list[Any]]
+    apply: Callable[[Any, Any, Any, Window], Array]
+    state_bytes: Callable[[np.dtype[Any]], float]
+    tile: Callable[[Any], int] = lambda p: 0
+
+    takes_images = True
+
+    def on_whole(self, image: Array, parameters: Mapping[str, Any]) -> Array:
+        """Work on a whole image in memory, by its squares where the result depends on these."""
+        arguments = SimpleNamespace(**parameters)
+        size = image.shape[0], image.shape[1]
+        rows, columns = ([*range(0, length, self.tile(arguments) or length), length] for length in size)
+        states, where = {}, {}
+        for y, x in np.ndindex(len(rows) - 1, len(columns) - 1):
+            own = Region(rows[y], columns[x], rows[y + 1], columns[x + 1]).slices
+            cut = {name: one[own] if isinstance(one, np.ndarray) else one for name, one in parameters.items()}
+            where[y, x] = Window(rows[y], columns[x], *size)
+            states[y, x] = self.local(image[own], SimpleNamespace(**cut), where[y, x])
+        decisions: Mapping[Size, Any] = {(0, 0): None}
+        if len(states) > 1:
+            decisions = through_regions(
+                rows,
+                columns,
+                {at: self.sum_up(state, arguments, where[at]) for at, state in states.items()},
+                lambda level, at, region, sums: self.join(sums, region, size, arguments),
+                lambda level, at, region, sums, decision: self.decide(sums, decision, region, size, arguments),
+            )
+        blocks = {at: self.apply(state, decisions[at], arguments, where[at]) for at, state in states.items()}
+        lines = [[blocks[y, x] for x in range(len(columns) - 1)] for y in range(len(rows) - 1)]
+        return np.concatenate([np.concatenate(line, axis=1) for line in lines])
+
+
+NESTED_SIDE = 4  # how many regions along each axis are joined to one
+
+
+def through_regions(
+    rows: Sequence[int],
+    columns: Sequence[int],
+    sums: Mapping[Size, Any],
+    join: Callable[[int, Size, Region, list[Any]], Any],
+    decide: Callable[[int, Size, Region, list[Any], Any], Sequence[Any]],
+) -> Mapping[Size, Any]:
+    """Join the sums of blocks up to the whole image, decide from there down, and return the decision of each block.
+
+    Parameters
+    ----------
+    rows, columns : sequence of int
+        The edges of blocks.
+    sums : mapping
+        By number of the block.
+    join, decide : callable
+        `(level, number, region, sums of its parts[, decision]) -> sum`, or `-> decisions`; or what stands for these.
+    """
+    levels = []
+    while True:
+        shape = len(rows) - 1, len(columns) - 1
+        levels.append((rows, columns, sums))
+        if shape == (1, 1):
+            break
+        rows, columns = ([*edges[:-1:NESTED_SIDE], edges[-1]] for edges in (rows, columns))
+        if max(shape) <= NESTED_SIDE:
+            levels.append((rows, columns, {}))  # nothing lies around the whole
+            break
+        below, sums = sums, {}
+        for at in np.ndindex(len(rows) - 1, len(columns) - 1):
+            region = Region(rows[at[0]], columns[at[1]], rows[at[0] + 1], columns[at[1] + 1])
+            sums[at] = join(len(levels), at, region, [below[part] for part in _parts(at, shape)])
+    decisions: dict[Size, Any] = {(0, 0): None}
+    for level in range(len(levels) - 1, 0, -1):
+        rows, columns, _ = levels[level]
+        below_rows, below_columns, below = levels[level - 1]
+        shape = len(below_rows) - 1, len(below_columns) - 1
+        upper, decisions = decisions, {}
+        for at in np.ndindex(len(rows) - 1, len(columns) - 1):
+            region = Region(rows[at[0]], columns[at[1]], rows[at[0] + 1], columns[at[1] + 1])
+            parts = _parts(at, shape)
+            found = decide(level, at, region, [below[part] for part in parts], upper[at])
+            decisions.update(zip(parts, found, strict=True))
+    return decisions
+
+
+def _parts(at: Size, shape: Size) -> list[Size]:
+    """Return the numbers of the parts of a region, where there are so many parts in all."""
+    along = [range(NESTED_SIDE * one, min(NESTED_SIDE * (one + 1), most)) for one, most in zip(at, shape, strict=True)]
+    return [(y, x) for y in along[0] for x in along[1]]

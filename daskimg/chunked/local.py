@@ -125,17 +125,8 @@ def with_aligned_images(image: da.Array, step: Step, axes: Axes) -> tuple[da.Arr
     size = image.shape[axes.y], image.shape[axes.x]
     labels = itertools.count(image.ndim)  # of axes that only one of the arrays has
     others: list[Any] = []
-    for value in step.images.values():
-        other = second_image(value)
-        check_axes(other.shape)
-        if other.shape[:2] != size:
-            raise ArrayError(
-                f"{step.operation.name}: the second image has {other.shape[0]} x {other.shape[1]} pixels, the first "
-                f"{size[0]} x {size[1]}; resize one of them first"
-            )
-        chunks = (image.chunks[axes.y], image.chunks[axes.x], *((size,) for size in other.shape[2:]))
-        lazy = other if isinstance(other, da.Array) else da.from_array(np.asarray(other), chunks=chunks)
-        others += [lazy.rechunk(chunks), (axes.y, axes.x, *(next(labels) for _ in other.shape[2:]))]
+    for other in aligned_images(size, (image.chunks[axes.y], image.chunks[axes.x]), step):
+        others += [other, (axes.y, axes.x, *(next(labels) for _ in other.shape[2:]))]
     index = [label for label in range(image.ndim) if label != axes.c]
     new_axes = {}
     if out_axes.c is not None and channels is not None:
@@ -167,6 +158,23 @@ def with_aligned_images(image: da.Array, step: Step, axes: Axes) -> tuple[da.Arr
         meta=np.empty((0,) * len(index), dtype),
     )
     return result, out_axes
+
+
+def aligned_images(size: tuple[int, int], cut: tuple[tuple[int, ...], ...], step: Step) -> list[da.Array]:
+    """Return the second images of a step, which lie over an image of a size, in its chunks along rows and columns."""
+    aligned = []
+    for value in step.images.values():
+        other = second_image(value)
+        check_axes(other.shape)
+        if other.shape[:2] != size:
+            raise ArrayError(
+                f"{step.operation.name}: the second image has {other.shape[0]} x {other.shape[1]} pixels, the first "
+                f"{size[0]} x {size[1]}; resize one of them first"
+            )
+        chunks = (*cut, *((size,) for size in other.shape[2:]))
+        lazy = other if isinstance(other, da.Array) else da.from_array(np.asarray(other), chunks=chunks)
+        aligned.append(lazy.rechunk(chunks))
+    return aligned
 
 
 def _run_aligned(own: Any, *others: Any, run: LocalRun) -> Any:

@@ -1,0 +1,259 @@
+"""Widest paths, which morphological reconstruction and the watershed follow, and how parts of an image are summed up.
+
+A flood that starts from sources goes along the paths whose narrowest place is widest. All such paths lie in a maximum
+spanning tree. So a part of an image can be summed up for the rest by a forest among the pixels at its sides, which says
+how wide the ways through the part are, and by the level that each of these pixels has from the sources within.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from daskimg.kinds import Array, Region
+
+__all__: list[str] = []
+
+
+class Outline(NamedTuple):
+    """Sums a part of an image up: its pixels next to other parts, and the ways among them that could carry more.
+
+    Attributes
+    ----------
+    region : Region
+        The part, as it lies in the image.
+    at : ndarray
+        The number of each such pixel in the whole image, in ascending order.
+    pixels : ndarray
+        Their values, which say how wide the ways to the pixels of other parts are.
+    level : ndarray
+        How wide the widest way from a source in this part is.
+    source : ndarray
+        A number of that source, such as its label.
+    first, second, width : ndarray
+        The ways, between pixels by their places in `at`, or forks, which have the numbers after those.
+    """
+
+    region: Region
+    at: Array
+    pixels: Array
+    level: Array
+    source: Array
+    first: Array
+    second: Array
+    width: Array
+
+
+class Levels(NamedTuple):
+    """Is what is known of each pixel of an outline in the end: its level and its source."""
+
+    level: Array
+    source: Array
+
+
+class Tree(NamedTuple):
+    """Is a maximum spanning tree, rooted at where all sources come from: a node after all others.
+
+    `parent` is the next node towards the root, `width` that of the way there, `level` that of the whole way to the
+    root, and `source` the last node before the root.
+    """
+
+    parent: Array
+    width: Array
+    level: Array
+    source: Array
+
+
+def spanning_tree(count: int, first: Array, second: Array, width: Array, sources: Array, level: Array) -> Tree:
+    """Return the tree of widest ways from sources with levels to all nodes; each must be connected to a source."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+
+    ends = np.concatenate([first, sources]), np.concatenate([second, np.full(len(sources), count, second.dtype)])
+    widths, cost = _costs(np.concatenate([width, level]))
+    graph = coo_array((cost, ends), (count + 1, count + 1)).tocsr()
+    tree = minimum_spanning_tree(graph, overwrite=True)
+    parent = breadth_first_order(tree, count, directed=False)[1]
+    parent[count] = count
+    edges = tree.tocoo()
+    down = parent[edges.col] == edges.row
+    to_parent = np.empty(count + 1, widths.dtype)
+    to_parent[np.where(down, edges.col, edges.row)] = widths[edges.data.astype(np.intp)]
+    to_parent[count] = widths[1:].max()
+    narrowest, jump = to_parent, parent
+    source = np.where(parent == count, np.arange(count + 1, dtype=parent.dtype), parent)
+    while (jump != count).any():
+        narrowest = np.minimum(narrowest, narrowest[jump])
+        source = source[source]
+        jump = jump[jump]
+    return Tree(parent, to_parent, narrowest, source)
+
+
+def _costs(width: Array) -> tuple[Array, Array]:
+    """Return what widths the costs stand for, and the cost of each width: whole numbers from 1 on, 1 for the widest."""
+    if width.dtype.kind in "iu" and width.dtype.itemsize <= 2:
+        limits = np.iinfo(width.dtype)
+        widths = np.arange(limits.max + 1, limits.min - 1, -1).astype(width.dtype)
+        return widths, (limits.max + 1) - width.astype(np.float64)
+    values, inverse = np.unique(width, return_inverse=True)
+    return np.concatenate([values[-1:], values[::-1]]), (len(values) - inverse).astype(np.float64)
+
+
+def ways_among(tree: Tree, ends: Array) -> tuple[Array, Array, Array, Array]:
+    """Return the nodes that are ends or forks, and the ways of a tree among them that are wider than their levels.
+
+    Parameters
+    ----------
+    tree : Tree
+        All ways.
+    ends : ndarray
+        Numbers of nodes, which come first among the nodes returned; the ways are between places in that list.
+    """
+    root = len(tree.parent) - 1
+    up = np.where(tree.width > tree.level, tree.parent, root)
+    up[root] = root
+    # Only what lies on the way from an end towards the root matters.
+    marked = np.zeros(root + 1, bool)
+    marked[ends] = True
+    jump = up
+    while (jump != root).any():
+        marked[jump[marked]] = True
+        jump = jump[jump]
+    marked[root] = False
+    is_node = np.bincount(up[marked], minlength=root + 1) >= 2
+    is_node[ends] = is_node[root] = True
+    onward, width = up.copy(), tree.width.copy()
+    on_way = np.flatnonzero(marked)
+    while len(on_way := on_way[~is_node[onward[on_way]]]):
+        over = onward[on_way]
+        width[on_way], onward[on_way] = np.minimum(width[on_way], width[over]), onward[over]
+    is_node[root] = False
+    forks = is_node.copy()
+    forks[ends] = False
+    nodes = np.concatenate([ends, np.flatnonzero(forks)])
+    place = np.zeros(root + 1, np.int32)
+    place[nodes] = np.arange(len(nodes))
+    leads = nodes[onward[nodes] != root]
+    return nodes, place[leads], place[onward[leads]], width[leads]
+
+
+def grid_edges(index: Array, connectivity: int) -> tuple[Array, Array]:
+    """Return the pairs of numbers that are neighbours in an array of numbers, where -1 is none."""
+    ahead, behind, all_ = slice(1, None), slice(None, -1), slice(None)
+    pairs = [((all_, behind), (all_, ahead)), ((behind, all_), (ahead, all_))]
+    if connectivity == 8:
+        pairs += [((behind, behind), (ahead, ahead)), ((behind, ahead), (ahead, behind))]
+    found = []
+    for one, other in pairs:
+        first, second = index[one].ravel(), index[other].ravel()
+        both = (first >= 0) & (second >= 0)
+        found.append((first[both], second[both]))
+    return np.concatenate([one for one, _ in found]), np.concatenate([other for _, other in found])
+
+
+def at_sides(region: Region, size: tuple[int, int], rows: Array, columns: Array) -> Array:
+    """Return which of the pixels of a region lie next to pixels of the image outside of it."""
+    top, left, bottom, right = region
+    found: Array = (rows == top) & (top > 0)
+    found |= (rows == bottom - 1) & (bottom < size[0])
+    found |= (columns == left) & (left > 0)
+    found |= (columns == right - 1) & (right < size[1])
+    return found
+
+
+def side_pixels(region: Region, size: tuple[int, int]) -> tuple[Array, Array]:
+    """Return the rows and columns, in the region, of its pixels next to others of the image, in raster order."""
+    rows, columns = region.shape
+    is_side = np.zeros((rows, columns), bool)
+    is_side[:1] |= region.top > 0
+    is_side[rows - 1 :] |= region.bottom < size[0]
+    is_side[:, :1] |= region.left > 0
+    is_side[:, columns - 1 :] |= region.right < size[1]
+    y, x = np.nonzero(is_side)
+    return y, x
+
+
+Widths = Callable[[Array, Array], Array]
+"""`(pixels, pixels) -> widths` of the ways between neighbours."""
+
+
+class _Joined(NamedTuple):
+    """Is what several outlines amount to: one tree over all their nodes, and where the pixels of each begin."""
+
+    tree: Tree
+    starts: list[int]
+    source: Array
+
+
+def _join(
+    outlines: list[Outline], columns: int, connectivity: int, widths: Widths, known: Levels | None, known_at: Array
+) -> _Joined:
+    """Join outlines across their sides; `known` is what is known of some of their pixels, by their numbers."""
+    counts = [len(one.at) for one in outlines]
+    nodes = [int(max(len(one.at) - 1, one.first.max(initial=-1), one.second.max(initial=-1))) + 1 for one in outlines]
+    starts = np.concatenate([[0], np.cumsum(nodes)]).tolist()
+    at = np.concatenate([one.at for one in outlines])
+    node = np.concatenate([start + np.arange(count) for start, count in zip(starts, counts, strict=False)])
+    part = np.repeat(np.arange(len(outlines)), counts)
+    pixels, level, source = (
+        np.concatenate([one[field] for one in outlines])
+        for field in (Outline._fields.index(name) for name in ("pixels", "level", "source"))
+    )
+    order = np.argsort(at, kind="stable")
+    at, node, part, pixels, level, source = (one[order] for one in (at, node, part, pixels, level, source))
+    if known is not None:
+        places = np.searchsorted(at, known_at)
+        level[places], source[places] = known.level, known.source
+    first = [one.first + start for one, start in zip(outlines, starts, strict=False)]
+    second = [one.second + start for one, start in zip(outlines, starts, strict=False)]
+    width = [one.width for one in outlines]
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))[: connectivity // 2]:
+        here = np.flatnonzero((at % columns + dx >= 0) & (at % columns + dx < columns))
+        there = np.searchsorted(at, at[here] + dy * columns + dx)
+        there[there == len(at)] = 0
+        across = (at[there] == at[here] + dy * columns + dx) & (part[there] != part[here])
+        here, there = here[across], there[across]
+        first.append(node[here])
+        second.append(node[there])
+        width.append(widths(pixels[here], pixels[there]))
+    ways = np.concatenate(first), np.concatenate(second), np.concatenate(width)
+    tree = spanning_tree(starts[-1], *ways, node, level)
+    by_node = np.zeros(starts[-1] + 1, source.dtype)
+    by_node[node] = source
+    return _Joined(tree, starts, by_node[tree.source])
+
+
+def join_outlines(
+    outlines: list[Outline], region: Region, size: tuple[int, int], connectivity: int, widths: Widths
+) -> Outline:
+    """Return the outline of a region that is put together from those of its parts."""
+    joined = _join(outlines, size[1], connectivity, widths, None, np.zeros(0, np.int64))
+    at = np.concatenate([one.at for one in outlines])
+    node = np.concatenate([start + np.arange(len(one.at)) for start, one in zip(joined.starts, outlines, strict=False)])
+    pixels = np.concatenate([one.pixels for one in outlines])
+    kept = np.flatnonzero(at_sides(region, size, *np.divmod(at, size[1])))
+    kept = kept[np.argsort(at[kept])]
+    ends = node[kept]
+    _, first, second, width = ways_among(joined.tree, ends)
+    return Outline(region, at[kept], pixels[kept], joined.tree.level[ends], joined.source[ends], first, second, width)
+
+
+def decide_levels(
+    outlines: list[Outline],
+    known: Levels | None,
+    region: Region,
+    size: tuple[int, int],
+    connectivity: int,
+    widths: Widths,
+) -> list[Levels]:
+    """Return the levels and sources of the pixels of each of a region's parts from those of the region's own."""
+    at = np.concatenate([one.at for one in outlines])
+    outer = np.sort(at[at_sides(region, size, *np.divmod(at, size[1]))])
+    joined = _join(outlines, size[1], connectivity, widths, known, outer)
+    decided = []
+    for start, one in zip(joined.starts, outlines, strict=False):
+        mine = slice(start, start + len(one.at))
+        decided.append(Levels(joined.tree.level[mine], joined.source[mine]))
+    return decided
