@@ -17,7 +17,7 @@ from daskimg.parameters import Range
 
 __all__ = ["clahe"]
 
-PIECE = 16, 4096  # rows and columns that are blended together: what a processor's cache holds
+PIECE, WIDEST = 1 << 17, 1 << 12  # pixels that are blended together, and columns: what a processor's cache holds
 
 Counts: TypeAlias = dict[tuple[int, int], Array]
 
@@ -126,8 +126,8 @@ def _interpolate(image: Array, tables: Array, p: Any, where: Window) -> Array:
 
     def blended(plane: Array, number: int) -> Array:
         result = np.empty_like(plane)
-        for left in range(0, plane.shape[1], PIECE[1]):
-            right = min(left + PIECE[1], plane.shape[1])
+        for left in range(0, plane.shape[1], WIDEST):
+            right = min(left + WIDEST, plane.shape[1])
             x_cells = along_x.cells(where.column + left, right - left)
             y_cells = along_y.cells(where.row, len(plane))
             _blend(plane[:, left:right], tables[:, :, number], y_cells, x_cells, result[:, left:right])
@@ -141,14 +141,13 @@ def _blend(plane: Array, tables: Array, along_y: Any, along_x: Any, result: Arra
 
     The four values of a pixel are looked up at once, as one number of four times the size.
     """
-    height, width = min(PIECE[0], len(plane)), plane.shape[1]
+    height, width = min(max(1, PIECE // plane.shape[1]), len(plane)), plane.shape[1]
     (rows, above, below), (columns, left, right) = along_y, along_x
     together = np.dtype(np.int32 if plane.itemsize == 1 else np.float64)  # OpenCV has no 64-bit integers
     found = np.empty((height, width), together)
     values = [np.empty((height, width), plane.dtype) for _ in range(4)]
-    sums = [np.empty((height, width), np.float32) for _ in range(4)]
-    weights = [np.repeat(one[np.newaxis], height, axis=0) for one in (left, right)] * 2
-    depth = cv2.CV_8U if plane.itemsize == 1 else cv2.CV_16U
+    sums = [np.empty((height, width), np.float32) for _ in range(3)]
+    lefts, rights = (np.repeat(one[np.newaxis], height, axis=0) for one in (left, right))
     for stretch, up, down in rows:
         joined = [
             np.stack([tables[y, x] for y in (up, down) for x in (before, after)], axis=1).view(together).ravel()
@@ -156,18 +155,18 @@ def _blend(plane: Array, tables: Array, along_y: Any, along_x: Any, result: Arra
         ]
         for start in range(stretch.start, stretch.stop, height):
             stop = min(start + height, stretch.stop)
-            some = slice(stop - start)
+            count = stop - start
             for (part, _, _), table in zip(columns, joined, strict=True):
-                cv2.LUT(plane[start:stop, part], table, found[some, part])
-            cv2.split(found[some].view(plane.dtype).reshape(stop - start, width, 4), [one[some] for one in values])
-            for value, weight, product in zip(values, weights, sums, strict=True):
-                cv2.multiply(value[some], weight[some], product[some], 1, cv2.CV_32F)
-            upper_left, upper_right, lower_left, lower_right = (one[some] for one in sums)
-            upper_left += upper_right
-            lower_left += lower_right
-            upper_left *= above[start:stop, np.newaxis]
-            lower_left *= below[start:stop, np.newaxis]
-            cv2.add(upper_left, lower_left, result[start:stop], dtype=depth)
+                cv2.LUT(plane[start:stop, part], table, found[:count, part])
+            four = [one[:count] for one in values]
+            cv2.split(found[:count].view(plane.dtype).reshape(count, width, 4), four)
+            upper, lower, more = (one[:count] for one in sums)
+            for total, one, other, weights in ((upper, *four[:2], above), (lower, *four[2:], below)):
+                cv2.multiply(one, lefts[:count], total, 1, cv2.CV_32F)
+                cv2.multiply(other, rights[:count], more, 1, cv2.CV_32F)
+                cv2.add(total, more, total)
+                np.multiply(total, weights[start:stop, np.newaxis], out=total)
+            cv2.add(upper, lower, result[start:stop], dtype=cv2.CV_8U if plane.itemsize == 1 else cv2.CV_16U)
 
 
 @operation(
