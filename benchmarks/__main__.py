@@ -16,7 +16,7 @@ import dask.array as da
 import numpy as np
 
 import daskimg as di
-from benchmarks import chain
+from benchmarks import chain, whole
 from benchmarks.harness import Result, fresh_process, interleaved, machine, milliseconds, ratio, table
 
 IMPORT_PEERS = "import time; s = time.perf_counter(); import cv2, dask.array; print(time.perf_counter() - s)"
@@ -169,7 +169,7 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the table only")
     options = parser.parse_args()
     results = [import_result(options.rounds), *graph_results(), small_photo_result()]
-    results = [*chain_results(options.side, options.rounds), *results]
+    results = [*chain_results(options.side, options.rounds), *whole.results(options.side, options.rounds), *results]
     page = (
         "# Benchmarks\n\n`make bench` writes this page. Contenders take turns within one process. In each round each "
         "runs twice in a row and the second run counts, so that all find memory that the system has handed out before. "
