@@ -86,6 +86,8 @@ def test_sift_of_one_tile_is_that_of_opencv():
     distance, mine, expected = pairs_of(found, theirs, descriptors)
     assert distance.max() < 1e-4
     np.testing.assert_array_equal(mine, expected)
+    best = di.detect_keypoints(PHOTO, method="sift", max_keypoints=100)
+    assert sorted(best.table["response"]) == sorted(k.response for k in cv2.SIFT.create(100).detect(PHOTO))
 
 
 def test_sift_of_several_tiles_agrees_with_opencv():

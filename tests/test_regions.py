@@ -185,6 +185,10 @@ def test_each_chunk_is_read_once():
 def test_labelled_arrays_and_big_endian_ones():
     labels = blobs()
     same(di.region_properties(xarray.DataArray(labels, dims=("y", "x"))), di.region_properties(labels))
+    turned = xarray.DataArray(labels.T, dims=("x", "y"))
+    same(di.region_properties(turned), di.region_properties(labels))
+    with pytest.raises(ArrayError, match="called y and x"):
+        di.region_properties(turned.rename(x="lon"))
     same(
         di.region_properties(labels.astype(">i4"), labels.astype(">u2")),
         di.region_properties(labels, labels.astype("u2")),

@@ -23,6 +23,7 @@ from daskimg.chunked.local import check_array
 from daskimg.chunked.reduction import as_delayed, reduce_image
 from daskimg.errors import ArrayError, DtypeError, OperationError, ParameterError
 from daskimg.kinds import Array, Window
+from daskimg.measure.regions import array_of
 
 __all__ = ["Keypoints", "detect_keypoints", "find_homography", "match_keypoints"]
 
@@ -35,6 +36,7 @@ SIFT_HALO = 320  # px: of it each octave keeps every other pixel, so a multiple 
 SIFT_OCTAVES = 3  # the highest octave of which a keypoint's surroundings lie in the halo
 ORB_EDGE = 31  # px: OpenCV's default edgeThreshold and patchSize
 EMPTY: dict[str, Any] = {"orb": np.zeros((0, 32), np.uint8), "sift": np.zeros((0, 128), np.float32), "fast": None}
+BLOCK = 1024  # descriptors that are compared with all others at a time
 COLUMNS = ("row", "column", "size", "angle", "response", "octave")
 
 
@@ -45,7 +47,8 @@ class Keypoints:
     Attributes
     ----------
     table : pandas.DataFrame
-        `row`, `column` and `size` in px, `angle` in degrees clockwise (-1: none), `response` and `octave`.
+        `row`, `column` and `size` in px, `angle` in degrees clockwise (-1: none), `response` and `octave`. The middle
+        of the first pixel is at (0, 0).
     descriptors : ndarray or None
         One row per keypoint: 32 bytes of ORB, 128 float32 of SIFT; FAST has none.
     method : str
@@ -187,8 +190,7 @@ def detect_keypoints(
 
 def _image_of(image: Any) -> tuple[da.Array, bool]:
     """Return an image as a dask array, and whether it was one."""
-    if hasattr(image, "dims"):  # xarray
-        image = image.data
+    image = array_of(image)
     is_lazy = isinstance(image, da.Array)
     lazy = image if is_lazy else da.from_array(np.asarray(image), chunks=-1, name=False)
     check_array(lazy)
@@ -528,9 +530,21 @@ def match_keypoints(
 
 def _nearest(some: Array, others: Array, count: int) -> tuple[Array, Array]:
     """Return the numbers of the nearest descriptors among others, and how far they are."""
-    binary = some.dtype == np.uint8
-    norm, kind = (cv2.NORM_HAMMING, cv2.CV_32S) if binary else (cv2.NORM_L2, cv2.CV_32F)
-    distances, numbers = cv2.batchDistance(some, others, kind, normType=norm, K=count)
+    if some.dtype == np.uint8:
+        distances, numbers = cv2.batchDistance(some, others, cv2.CV_32S, normType=cv2.NORM_HAMMING, K=count)
+        return numbers, distances
+    # Those of SIFT are integers, whose products and sums float32 holds: the distances are exact, by fast products.
+    squares = (others * others).sum(axis=1)
+    numbers, distances = np.empty((len(some), count), np.int64), np.empty((len(some), count))
+    for start in range(0, len(some), BLOCK):
+        part = some[start : start + BLOCK]
+        apart = (part * part).sum(axis=1)[:, None] + squares - 2 * (part @ others.T)
+        rows = np.arange(len(part))
+        for rank in range(count):
+            least = apart.argmin(axis=1)
+            numbers[start : start + BLOCK, rank] = least
+            distances[start : start + BLOCK, rank] = np.sqrt(np.maximum(apart[rows, least], 0), dtype=np.float64)
+            apart[rows, least] = np.inf
     return numbers, distances
 
 

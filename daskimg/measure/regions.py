@@ -111,10 +111,21 @@ def region_properties(
     return measured.compute() if compute else measured
 
 
+def array_of(image: Any) -> Any:
+    """Return the array of an `xarray.DataArray`, with rows and columns first; anything else as it is."""
+    if not hasattr(image, "dims"):
+        return image
+    if not {"y", "x"} <= set(image.dims):
+        raise ArrayError(
+            f"the axes are {', '.join(map(str, image.dims))}; rows and columns must be called y and x: "
+            "image.rename(lat='y', lon='x')"
+        )
+    return image.transpose("y", "x", ...).data
+
+
 def plane_of(image: Any, what: str) -> Any:
     """Return an image that must have rows and columns only as a NumPy or dask array."""
-    if hasattr(image, "dims"):  # xarray
-        image = image.data
+    image = array_of(image)
     if isinstance(image, da.Array):
         check_array(image)
     else:
