@@ -232,7 +232,12 @@ def test_canny_needs_its_reach():
 
 def test_edges_then_components(held):
     image = CANNY_IMAGES["photo"]
-    pipeline = di.gaussian_blur(ksize=5) | di.canny(low=20, high=60) | di.connected_components() | di.remove_small_objects(min_size=9)
+    pipeline = (
+        di.gaussian_blur(ksize=5)
+        | di.canny(low=20, high=60)
+        | di.connected_components()
+        | di.remove_small_objects(min_size=9)
+    )
     np.testing.assert_array_equal(lazily(pipeline, image, (31, 37)), pipeline(image))
 
 
@@ -270,6 +275,17 @@ def test_to_numpy_makes_labels_where_they_belong(held):
     lazy = di.connected_components(da.from_array(image, chunks=33))
     np.testing.assert_array_equal(di.to_numpy(lazy), di.connected_components(image))
     np.testing.assert_array_equal(lazy.compute(), di.connected_components(image))
+
+
+def test_workers_in_other_processes_agree(client, held):
+    image = blobs(9, (300, 400))
+    pipeline = di.canny(low=20, high=60) | di.connected_components() | di.remove_small_objects(min_size=5)
+    lazy = da.from_array(image, chunks=70).map_blocks(np.copy, dtype=image.dtype)
+    np.testing.assert_array_equal(client.compute(pipeline(lazy)).result(), pipeline(image))
+    equalized = (di.gaussian_blur(ksize=3) | di.equalize_hist())(lazy)
+    np.testing.assert_array_equal(
+        client.compute(equalized).result(), di.equalize_hist(di.gaussian_blur(image, ksize=3))
+    )
 
 
 @pytest.mark.soak
