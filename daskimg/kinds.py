@@ -8,6 +8,7 @@ within its `reach` is all that a pixel depends on.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -239,6 +240,8 @@ class Geometric(Kind):
     matrix : callable
         `(size, parameters) -> 2 x 3 matrix or None`: takes (column, row, 1) of a pixel of the result to its (column,
         row) in the image, so that coordinates can follow. None where that is not affine.
+    check : callable
+        `(empty image, parameters)`: raises where parameters don't suit the image's type or channels.
     """
 
     size: Callable[[Size, Any], Size]
@@ -247,6 +250,7 @@ class Geometric(Kind):
     view: Callable[[Any, Any], Any] | None = None
     edges: Callable[[Sequence[int], int, Size, Any], tuple[Iterable[int], Iterable[int]]] | None = None
     matrix: Callable[[Size, Any], Array | None] = lambda size, p: None
+    check: Callable[[Array, Any], None] = lambda like, p: None
 
     keeps_size = False
     keeps_type = True
@@ -255,6 +259,7 @@ class Geometric(Kind):
     def on_whole(self, image: Array, parameters: Mapping[str, Any]) -> Array:
         """Compute the whole result from a whole image in memory."""
         arguments = SimpleNamespace(**parameters)
+        self.check(image[:0, :0], arguments)
         seen = None if self.view is None else self.view(image, arguments)
         if seen is not None:
             return np.ascontiguousarray(seen)
@@ -305,11 +310,14 @@ class Separable(Kind):
         `(block, carried, parameters, where) -> block`, with a `Carried` of each sweep.
     lead : int
         How many rows and columns of zeros stand before those of the image in the result.
+    most : int
+        How many rows and columns an image may have.
     """
 
     sweeps: tuple[Sweep, ...]
     apply: Callable[[Array, tuple[Carried, ...], Any, Window], Array]
     lead: int = 0
+    most: int = sys.maxsize
 
     @property
     def keeps_size(self) -> bool:  # type: ignore[override]
@@ -352,11 +360,15 @@ class Sliding(Kind):
         `(parameters) -> pixels`: the side of the squares, whose corners lie at multiples of it.
     compute : callable
         `(pixels, parameters) -> pixels`: the square from all pixels that it needs. Parameters hold second images whole.
+    check : callable
+        `(shape, dtype, parameters)`: raises where second images, of which only shape and dtype may be looked at, don't
+        go with an image.
     """
 
     extent: Callable[[Any], Size]
     side: Callable[[Any], int]
     compute: Callable[[Array, Any], Array]
+    check: Callable[[tuple[int, ...], np.dtype[Any], Any], None]
 
     keeps_size = False
     takes_images = True

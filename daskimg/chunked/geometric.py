@@ -48,6 +48,7 @@ def apply_geometric(kind: Geometric, image: da.Array, step: Step) -> da.Array:
         raise ArrayError(f"{step!r} needs at least one pixel, and the image has the shape {image.shape}")
     images = {name: second_image(value) for name, value in step.images.items()}
     arguments = SimpleNamespace(**{**dict(step.items), **images})
+    kind.check(step.operation.colors(np.empty((0, 0, *image.shape[2:]), image.dtype)), arguments)
     if any(0 in sizes for sizes in image.chunks[:2]):  # dask loses pixels where it turns empty chunks round
         image = image.rechunk({axis: tuple(filter(None, image.chunks[axis])) for axis in (0, 1)})
     seen: da.Array | None = None if kind.view is None else kind.view(image, arguments)
@@ -407,7 +408,7 @@ def compute_region(spec: Spec, place: Place, *values: Any) -> Array:
     window = native(_window(spec, needed, corners, pieces))
     arguments = spec.arguments([native(one) for one in images])
     with one_cv2_thread():
-        result = step.operation.carry_out(
+        result: Array = step.operation.carry_out(
             window, step, lambda seen: spec.kind.compute(seen, needed, region, spec.size, arguments)
         )
     if result.shape != (*region.shape, *spec.tail) or result.dtype != spec.dtype:
@@ -421,7 +422,8 @@ def _window(spec: Spec, needed: Region, corners: tuple[Size, ...], pieces: tuple
     if len(pieces) == 1:
         window: Array = pieces[0][needed.seen_from(*corners[0]).slices]
         # OpenCV takes rows that are apart in memory, but needs the columns of a row next to each other.
-        return window if window[:1, :2].flags.c_contiguous else np.ascontiguousarray(window)
+        dense = window[:1, :2].flags.c_contiguous
+        return window if dense else np.ascontiguousarray(window)
     window = np.empty((*needed.shape, *spec.tail), spec.dtype)
     for (row, column), piece in zip(corners, pieces, strict=True):
         at = Region(row, column, row + piece.shape[0], column + piece.shape[1])

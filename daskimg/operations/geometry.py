@@ -13,7 +13,7 @@ from daskimg.errors import ArrayError, ParameterError
 from daskimg.kinds import Array, Geometric, Region, Size
 from daskimg.operation import operation
 from daskimg.operations.borders import BORDERS
-from daskimg.operations.fill import fill_value, filled
+from daskimg.operations.fill import check_value, fill_value, filled
 from daskimg.operations.resize import resize
 from daskimg.parameters import Range, Unit, Vector
 
@@ -206,13 +206,14 @@ def _pad_needs(region: Region, size: Size, p: Any) -> Region:
 def _pad_part(pixels: Array, at: Region, region: Region, size: Size, p: Any) -> Array:
     rows, columns = _pad_sources(region, size, p)
     if p.border == "constant":
-        result = filled(region.shape, pixels, fill_value(p.value, pixels.shape[2:], pixels.dtype, "pad"))
+        result = filled(region.shape, pixels, fill_value(p.value, pixels))
         inside = region.seen_from(p.top, p.left).cut(Region(0, 0, *size))
         if 0 not in inside.shape:
             into = inside.seen_from(region.top - p.top, region.left - p.left)
             result[into.slices] = pixels[inside.seen_from(at.top, at.left).slices]
         return result
-    return pixels[rows - at.top][:, columns - at.left]
+    part: Array = pixels[rows - at.top][:, columns - at.left]
+    return part
 
 
 def _pad_edges(edges: Sequence[int], axis: int, size: Size, p: Any) -> tuple[Iterable[int], Iterable[int]]:
@@ -225,7 +226,12 @@ def _pad_edges(edges: Sequence[int], axis: int, size: Size, p: Any) -> tuple[Ite
 
 
 PAD = Geometric(
-    _pad_size, _pad_needs, _pad_part, edges=_pad_edges, matrix=lambda size, p: affine(1, -p.left, 1, -p.top)
+    _pad_size,
+    _pad_needs,
+    _pad_part,
+    edges=_pad_edges,
+    matrix=lambda size, p: affine(1, -p.left, 1, -p.top),
+    check=check_value,
 )
 
 
@@ -272,7 +278,7 @@ def pad(
     >>> di.pad(np.array([[1, 2, 3]], np.uint8), left=2, right=1, border="reflect")
     array([[2, 1, 1, 2, 3, 3]], dtype=uint8)
     """
-    color = fill_value(value, image.shape[2:], image.dtype, "pad")
+    color = fill_value(value, image)
     return cv2.copyMakeBorder(image, top, bottom, left, right, PAD_BORDERS[border], value=color)
 
 

@@ -8,6 +8,7 @@ interpolation. Beyond OpenCV's longest side, single precision would not do: posi
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
@@ -104,21 +105,25 @@ def remapped(
 
 def _folded(at: Array, length: int, border: str) -> Array:
     """Return positions of which those far beyond the edges are put where the same pixel is found near or within."""
-    low, high = -MARGIN, length - 1 + MARGIN
+    first, last = at.min(), at.max()
     if border in ("constant", "replicate"):
-        at = np.clip(np.nan_to_num(at, nan=low), low, high)
-    elif at.size and not (at.min() >= -1 and at.max() <= length):
-        far = ~((at >= -1) & (at <= length))  # also NaN
+        low, high = -MARGIN, length - 1 + MARGIN
+        if not (first >= low and last <= high):  # or NaN
+            at = np.clip(np.nan_to_num(at, nan=low), low, high)
+    elif not (first >= -1 and last <= length):
+        far = ~((at >= -1) & (at <= length))
         exact = np.nan_to_num(at[far].astype(np.float64), nan=0, posinf=0, neginf=0)
         edge = 0.5 if border == "reflect" else 0.0
         period = 2 * (length - 1 + 2 * edge)
         inside = np.zeros_like(exact) if period == 0 else (exact + edge) % period
         at = at.copy()
         at[far] = np.minimum(inside, period - inside) - edge
-    if at.dtype == np.float32:
-        # To what is exact wherever a part of the image begins, also before its first pixel: 2 ** -18 pixels.
-        return (at + FINEST) - FINEST
-    return np.rint(at * GRID) / GRID
+    if at.dtype != np.float32:
+        return np.asarray(np.rint(at * GRID) / GRID)
+    if first >= FINEST:
+        return at
+    # To what is exact wherever a part of the image begins, also before its first pixel: 2 ** -18 pixels.
+    return np.asarray((at + FINEST) - FINEST)
 
 
 def _map_tile(
@@ -134,10 +139,11 @@ def _map_tile(
     height, width = bottom - top, right - left
     if (height * width > MOST_PIXELS or max(height, width) > MOST_SIDE) and into.shape[:2] != (1, 1):
         middle, center = max(1, into.shape[0] // 2), max(1, into.shape[1] // 2)
-        for half in (slice(0, middle), slice(middle, None)):
-            for side in (slice(0, center), slice(center, None)):
-                if into[half, side].size:
-                    _map_tile(into[half, side], pixels, at, size, columns[half, side], rows[half, side], p, color)
+        for down, across in itertools.product(
+            (slice(0, middle), slice(middle, None)), (slice(0, center), slice(center, None))
+        ):
+            if into[down, across].size:
+                _map_tile(into[down, across], pixels, at, size, columns[down, across], rows[down, across], p, color)
         return
     if top < at.top or left < at.left or bottom > at.bottom or right > at.right:
         raise OperationError(

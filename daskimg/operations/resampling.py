@@ -98,7 +98,7 @@ class Axis:
     def nearest(self, start: int, stop: int) -> Array:
         """Return which pixel of the image each pixel of the result is."""
         at = np.floor(np.arange(start, stop) * self.scale).astype(np.int64)
-        return np.minimum(at, self.before - 1)
+        return np.asarray(at.clip(0, self.before - 1))
 
     def taps(self, start: int, stop: int, clamp: bool) -> tuple[Array, Array]:
         """Return the pixels that each pixel of the result is a weighted mean of, and the float32 weights.
@@ -215,9 +215,9 @@ def resample(pixels: Array, at: tuple[int, int], rows: Axis, columns: Axis, regi
     if rows.is_exact and columns.is_exact:
         resized, column = _by_opencv(pixels, rows, columns, y, x)
         row, column = top - rows.offset(y[0]), left - column
-        return resized[row : row + bottom - top, column : column + right - left]
+        return np.asarray(resized[row : row + bottom - top, column : column + right - left])
     if rows.interpolation == "nearest":
-        return pixels[rows.nearest(top, bottom) - y[0]][:, columns.nearest(left, right) - x[0]]
+        return np.asarray(pixels[rows.nearest(top, bottom) - y[0]][:, columns.nearest(left, right) - x[0]])
     return _by_weights(pixels, rows, columns, region, y, x)
 
 
@@ -293,4 +293,4 @@ def _vertical_8_bits(lines: Array, rows: Axis, first: int, last: int, begin: int
     whole = np.rint(weights * np.float32(1 << _BITS)).astype(np.int32)
     lines = lines >> 4
     upper, lower = ((lines[pixels[:, tap] - begin] * whole[:, tap, np.newaxis]) >> 16 for tap in (0, 1))
-    return (upper + lower + 2) >> 2
+    return np.asarray((upper + lower + 2) >> 2)

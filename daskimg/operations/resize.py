@@ -95,11 +95,11 @@ def _part(pixels: Array, at: Region, region: Region, size: Size, p: Any) -> Arra
     wanted = region.seen_from(plan.top, plan.left).cut(Region(0, 0, *plan.scaled))
     into = wanted.seen_from(region.top - plan.top, region.left - plan.left)
     if 0 in wanted.shape:
-        return filled(region.shape, pixels, fill_value(p.background, pixels.shape[2:], pixels.dtype, "resize"))
+        return filled(region.shape, pixels, fill_value(p.background, pixels))
     part = resample(pixels, (at.top, at.left), rows, columns, wanted)
     if wanted.shape == region.shape:
         return part
-    result = filled(region.shape, pixels, fill_value(p.background, pixels.shape[2:], pixels.dtype, "resize"))
+    result = filled(region.shape, pixels, fill_value(p.background, pixels))
     result[into.slices] = part
     return result
 
@@ -121,7 +121,11 @@ def _matrix(size: Size, p: Any) -> Array:
     )
 
 
-RESIZE = Geometric(lambda size, p: layout(size, p).size, _needs, _part, edges=_edges, matrix=_matrix)
+def _check(like: Array, p: Any) -> None:
+    fill_value(p.background, like)
+
+
+RESIZE = Geometric(lambda size, p: layout(size, p).size, _needs, _part, edges=_edges, matrix=_matrix, check=_check)
 
 
 def _gain(p: Any, dtype: np.dtype[Any]) -> float:
@@ -199,7 +203,7 @@ def resize(
     }
     p = type("Parameters", (), parameters)
     plan = layout((image.shape[0], image.shape[1]), p)
-    color = fill_value(background, image.shape[2:], image.dtype, "resize")
+    color = fill_value(background, image)
     rows, columns = axes(image.shape[:2], plan.scaled, interpolation, image)
     if image.dtype.kind == "f" and interpolation != "nearest" and not (rows.is_exact and columns.is_exact):
         return RESIZE.on_whole(image, parameters)

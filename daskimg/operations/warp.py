@@ -13,7 +13,7 @@ from daskimg.errors import ArrayError, ParameterError
 from daskimg.kinds import Array, Geometric, Region, Size
 from daskimg.operation import operation
 from daskimg.operations.borders import Border
-from daskimg.operations.fill import fill_value
+from daskimg.operations.fill import check_value, fill_value
 from daskimg.operations.mapping import Interpolation, is_small, remapped, within_reach
 from daskimg.parameters import Image, Kernel, Range, Sides, Unit, Vector
 
@@ -21,10 +21,6 @@ __all__ = ["remap", "rotate", "undistort", "warp_affine", "warp_perspective"]
 
 Value = Annotated[Vector | float, Unit("gray levels")]
 Side = Annotated[int | None, Range(1), Unit("px")]
-
-
-def _color(pixels: Array, p: Any, name: str) -> tuple[float, ...]:
-    return fill_value(p.value, pixels.shape[2:], pixels.dtype, name)
 
 
 def _asked(size: Size, p: Any) -> Size:
@@ -69,11 +65,12 @@ def _linear(region: Region, row: Array, small: bool) -> Array:
     y = np.arange(region.top, region.bottom, dtype=np.float64)[:, np.newaxis]
     with np.errstate(over="ignore", invalid="ignore"):
         if not small:
-            return row[0] * x + (row[1] * y + row[2])
+            exact: Array = row[0] * x + (row[1] * y + row[2])
+            return exact
         # Fused multiplications and additions in single precision: products of two such numbers are exact in double.
         a, b, c = row.astype(np.float32).astype(np.float64)
         lines = (b * y + c).astype(np.float32).astype(np.float64)
-        return (a * x + lines).astype(np.float32)
+        return np.asarray((a * x + lines).astype(np.float32))
 
 
 def _affine_positions(region: Region, matrix: Array, small: bool) -> tuple[Array, Array]:
@@ -117,12 +114,16 @@ def _affine_part(pixels: Array, at: Region, region: Region, size: Size, p: Any) 
         size,
         lambda tile: _affine_positions(tile, matrix, small),
         p,
-        _color(pixels, p, "warp_affine"),
+        fill_value(p.value, pixels),
     )
 
 
 AFFINE = Geometric(
-    _affine_size, _affine_needs, _affine_part, matrix=lambda size, p: _affine_inverse(p.matrix, p.inverse)
+    _affine_size,
+    _affine_needs,
+    _affine_part,
+    matrix=lambda size, p: _affine_inverse(p.matrix, p.inverse),
+    check=check_value,
 )
 
 
@@ -205,11 +206,11 @@ def _perspective_part(pixels: Array, at: Region, region: Region, size: Size, p: 
         size,
         lambda tile: _perspective_positions(tile, matrix, small),
         p,
-        _color(pixels, p, "warp_perspective"),
+        fill_value(p.value, pixels),
     )
 
 
-PERSPECTIVE = Geometric(_perspective_size, _perspective_needs, _perspective_part)
+PERSPECTIVE = Geometric(_perspective_size, _perspective_needs, _perspective_part, check=check_value)
 
 
 @operation(kind=PERSPECTIVE)
@@ -317,11 +318,13 @@ def _rotated_part(pixels: Array, at: Region, region: Region, size: Size, p: Any)
     matrix = _rotation(size, p)
     small = is_small(size, _rotated_size(size, p))
     return remapped(
-        pixels, at, region, size, lambda tile: _affine_positions(tile, matrix, small), p, _color(pixels, p, "rotate")
+        pixels, at, region, size, lambda tile: _affine_positions(tile, matrix, small), p, fill_value(p.value, pixels)
     )
 
 
-ROTATE = Geometric(_rotated_size, _rotated_needs, _rotated_part, view=_rotated_view, matrix=_rotation)
+ROTATE = Geometric(
+    _rotated_size, _rotated_needs, _rotated_part, view=_rotated_view, matrix=_rotation, check=check_value
+)
 
 
 @operation(kind=ROTATE)
@@ -372,7 +375,7 @@ def rotate(
            [2],
            [1]], dtype=uint8)
     """
-    fill_value(value, image.shape[2:], image.dtype, "rotate")
+    fill_value(value, image)
     return ROTATE.on_whole(image, _given(locals()))
 
 
@@ -408,10 +411,10 @@ def _map_part(pixels: Array, at: Region, region: Region, size: Size, p: Any) -> 
         kind: Any = np.float32 if small else np.float64
         return p.map_x[part].astype(kind), p.map_y[part].astype(kind)
 
-    return remapped(pixels, at, region, size, positions, p, _color(pixels, p, "remap"))
+    return remapped(pixels, at, region, size, positions, p, fill_value(p.value, pixels))
 
 
-MAP = Geometric(_map_size, _map_needs, _map_part)
+MAP = Geometric(_map_size, _map_needs, _map_part, check=check_value)
 
 
 @operation(kind=MAP)
@@ -547,10 +550,10 @@ def _lens_part(pixels: Array, at: Region, region: Region, size: Size, p: Any) ->
         with np.errstate(over="ignore"):
             return (columns.astype(np.float32), rows.astype(np.float32)) if small else (columns, rows)
 
-    return remapped(pixels, at, region, size, positions, p, _color(pixels, p, "undistort"))
+    return remapped(pixels, at, region, size, positions, p, fill_value(p.value, pixels))
 
 
-LENS = Geometric(_lens_size, _lens_needs, _lens_part)
+LENS = Geometric(_lens_size, _lens_needs, _lens_part, check=check_value)
 
 
 @operation(kind=LENS)
