@@ -19,6 +19,7 @@ from daskimg.chunked.again import MeasuredLayer, again
 from daskimg.chunked.apply import apply_kind
 from daskimg.chunked.reduction import FAN_IN
 from daskimg.chunked.strips import native, one_cv2_thread
+from daskimg.errors import ArrayError
 from daskimg.kinds import Array, Carried, Separable, Window
 from daskimg.operation import outcome
 from daskimg.pipeline import Step
@@ -42,6 +43,8 @@ def apply_separable(kind: Separable, image: da.Array, step: Step) -> da.Array:
     if 0 in image.shape:
         nothing: da.Array = da.from_array(step(np.empty(image.shape, image.dtype)))
         return nothing
+    if max(image.shape[:2]) > kind.most:
+        raise ArrayError(f"{step!r} takes up to {kind.most} rows and columns, not {image.shape[0]} x {image.shape[1]}")
     source = image
     swept: list[da.Array] = []
     carried: dict[At, tuple[Any, ...]] = {at: () for at, _ in _blocks(image)}

@@ -14,7 +14,6 @@ from dask.tokenize import tokenize
 
 from daskimg.chunked.apply import apply_kind
 from daskimg.chunked.strips import native, one_cv2_thread
-from daskimg.errors import ArrayError
 from daskimg.kinds import Array, Sliding
 from daskimg.operation import outcome, second_image
 from daskimg.pipeline import Step
@@ -31,12 +30,8 @@ def apply_sliding(kind: Sliding, image: da.Array, step: Step) -> da.Array:
     dtype, channels = outcome(step, native_type, image.shape[2] if image.ndim == 3 else None)
     lazy = {name: second_image(value) for name, value in step.images.items()}
     arguments = SimpleNamespace(**{**dict(step.items), **lazy})
+    kind.check(image.shape, image.dtype, arguments)
     extent, side = kind.extent(arguments), kind.side(arguments)
-    if 0 in image.shape or any(size < wide for size, wide in zip(image.shape, extent, strict=False)):
-        raise ArrayError(
-            f"{step!r} needs an image of at least {extent[0]} x {extent[1]} pixels, not {image.shape[0]} x "
-            f"{image.shape[1]}"
-        )
     edges = [_edges(image.shape[axis] - extent[axis] + 1, side, max(image.chunks[axis])) for axis in (0, 1)]
     cut = tuple(tuple(np.diff([*one[:-1], size]).tolist()) for one, size in zip(edges, image.shape, strict=False))
     source = image.rechunk((*cut, *image.chunks[2:]))

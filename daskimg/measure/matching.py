@@ -87,22 +87,23 @@ def find_matches(
     scores: Any = match_template(image, template=template, method=method, **({} if mask is None else {"mask": mask}))
     is_lazy = isinstance(scores, da.Array)
     lazy = scores if is_lazy else da.from_array(scores, chunks=-1)
-    chunks = tuple(
-        da.overlap.ensure_minimum_chunksize(max(min_distance, 1), one) for one in _longer(lazy, min_distance)
-    )
+    lazy = _with_room(lazy, min_distance)
     best = functools.partial(_best, threshold=float(threshold), distance=min_distance, sign=-1 if lowest else 1)
     table = functools.partial(_table, lowest=lowest)
-    found = as_delayed(
-        reduce_image(lazy.rechunk(chunks), best, np.concatenate, table, "find-matches", halo=min_distance)
-    )
+    found = as_delayed(reduce_image(lazy, best, np.concatenate, table, "find-matches", halo=min_distance))
     if not compute and is_lazy:
         return found
     return found.compute() if is_lazy else found.compute(scheduler="synchronous")
 
 
-def _longer(scores: da.Array, distance: int) -> tuple[tuple[int, ...], ...]:
-    """Return chunks along axes that have room for none as long as the distance: one."""
-    return tuple(one if sum(one) > distance else (sum(one),) for one in scores.chunks)
+def _with_room(image: da.Array, least: int) -> da.Array:
+    """Return an image in chunks that are as long as their neighbours look into them."""
+    chunks = [
+        (sum(sizes),) if sum(sizes) <= least else da.overlap.ensure_minimum_chunksize(max(least, 1), sizes)
+        for sizes in image.chunks
+    ]
+    cut: da.Array = image.rechunk(tuple(chunks))
+    return cut
 
 
 MATCH = np.dtype([("row", np.int64), ("column", np.int64), ("score", np.float32)])
@@ -225,11 +226,9 @@ def phase_correlate(reference: Any, image: Any, *, window: Literal["hann"] | Non
     first, second = (in_columns(transformed_rows(one)) for one in padded)
     cross = da.map_blocks(_cross_power, first, second, dtype=first.dtype)
     surface = da.roll(restored_rows(cross, size[1], real), (size[0] // 2, size[1] // 2), (0, 1))
-    chunks = tuple(
-        da.overlap.ensure_minimum_chunksize(2, one) if sum(one) > 2 else (sum(one),) for one in surface.chunks
-    )
+    surface = _with_room(surface, 2)
     finish = functools.partial(_translation, size=size)
-    found = as_delayed(reduce_image(surface.rechunk(chunks), _peak, _highest, finish, "phase-correlate", halo=2))
+    found = as_delayed(reduce_image(surface, _peak, _highest, finish, "phase-correlate", halo=2))
     if not compute and is_lazy:
         return found
     return found.compute() if is_lazy else found.compute(scheduler="synchronous")

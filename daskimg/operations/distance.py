@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 
-from daskimg.errors import ArrayError
 from daskimg.kinds import Array, Carried, Separable, Sweep, Window
 from daskimg.operation import operation
 
@@ -62,10 +61,6 @@ def metric_of(across: Array, along: Array, metric: str) -> Array:
 
 def _rows_of_zeros(block: Array, carried: tuple[Carried, ...], p: Any, where: Window) -> tuple[Array, Array]:
     """Return the rows of the last and of the first zero of each column, in the whole image."""
-    if max(where.rows, where.columns) >= 1 << BITS:
-        raise ArrayError(
-            f"distance_transform takes up to {(1 << BITS) - 1} rows and columns, not {where.rows} x {where.columns}"
-        )
     zero = block == 0
     there = zero.any(axis=0)
     first = where.row + zero.argmax(axis=0)
@@ -286,6 +281,7 @@ DISTANCE = Separable(
         Sweep(1, _columns_of_zeros, _join, backward=True),
     ),
     apply=_distances,
+    most=(1 << BITS) - 1,
 )
 
 
@@ -308,7 +304,7 @@ def distance_transform(image: Array, *, metric: Literal["l2", "l1", "c"] = "l2")
     As in OpenCV, but exact: the squared Euclidean distance is an integer, whose root is rounded once, as that of
     ``scipy.ndimage.distance_transform_edt`` is. OpenCV's own is an approximation, off by 2 % with its mask of 5 x 5
     and by 6e-4 with its precise one, and 3.4e38 rather than infinite without a zero. "l1" and "c" are OpenCV's bit for
-    bit. Images may have up to 1,048,575 rows and columns.
+    bit. Chunked images may have up to 1,048,575 rows and columns.
 
     Chunks are finished by themselves once they know the nearest zeros of each column above and below them, and those
     columns beside them that may matter (A. Meijster, J. Roerdink and W. Hesselink, "A general algorithm for computing

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
+import cv2
 import numpy as np
 from scipy import fft
 
@@ -123,6 +124,12 @@ def _correlation(spectrum: Array, weights: Array, shape: tuple[int, int], whole:
     return result
 
 
+def _boxes(sums: Array, high: int, wide: int) -> Array:
+    """Return the sums over windows from an integral image."""
+    across: Array = sums[:, wide:] - sums[:, :-wide]
+    return across[high:] - across[:-high]
+
+
 def _transform(image: Array) -> Array:
     size = [fft.next_fast_len(side, real=True) for side in image.shape[:2]]
     spectrum: Array = fft.rfft2(image, size, axes=(0, 1))
@@ -139,23 +146,26 @@ def _matches(pixels: Array, p: Any) -> Array:
     image = image if finite.all() else np.where(finite[:, :, np.newaxis], image, 0)
     shape = (image.shape[0], image.shape[1])
 
-    def windows(values: Array) -> Array:
+    def windows(power: int) -> list[Array]:
+        """Return the sums over windows of each channel, or of its squares."""
+        if p.mask is None and whole:
+            sums = cv2.integral2(pixels, sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)[power - 1]
+            return [_boxes(np.atleast_3d(sums)[:, :, one], *mask.shape) for one in range(image.shape[2])]
+        values = [np.ascontiguousarray(image[:, :, one]) ** power for one in range(image.shape[2])]
         if p.mask is None:
-            return sums_along(sums_along(values, 0, mask.shape[0]), 1, mask.shape[1])
-        values = values[:, :, np.newaxis]
-        return _correlation(_transform(values), mask[:, :, np.newaxis].astype(np.float64), shape, whole)
+            return [sums_along(sums_along(one, 0, mask.shape[0]), 1, mask.shape[1]) for one in values]
+        weights = mask[:, :, np.newaxis].astype(np.float64)
+        return [_correlation(_transform(one[:, :, np.newaxis]), weights, shape, whole) for one in values]
 
     count = max(int(np.count_nonzero(mask)), 1)
     score = _correlation(_transform(image), template, shape, whole)
     energy = float((template * template).sum())
-    squares = windows((image * image).sum(axis=2)) if p.method not in ("ccorr", "ccoeff") else np.zeros(1)
+    squares = np.sum(windows(2), axis=0) if p.method not in ("ccorr", "ccoeff") else np.zeros(1)
     spread = squares
     if p.method.startswith("ccoeff"):
-        sums = [windows(np.ascontiguousarray(image[:, :, one])) for one in range(image.shape[2])]
-        totals = template.sum(axis=(0, 1))
+        sums, totals = windows(1), template.sum(axis=(0, 1))
         score = score - sum(one * total for one, total in zip(sums, totals, strict=True)) / count
         if p.method == "ccoeff_normed":
-            squares = windows((image * image).sum(axis=2))
             spread = np.maximum(squares - sum(one * one for one in sums) / count, 0)
             energy -= float((totals * totals).sum()) / count
     elif p.method.startswith("sqdiff"):
@@ -172,11 +182,13 @@ def _normed(score: Array, spread: Array, squares: Array, energy: float, method: 
     """Divide scores by the roots of both energies as OpenCV does, which has its own rules where one of them is none."""
     if method == "ccoeff_normed" and energy < np.finfo(np.float64).eps:
         return np.ones(score.shape)
-    norm = np.where(spread <= np.minimum(0.5, FEW * squares), 0, np.sqrt(spread * energy))
-    ratio = np.divide(score, norm, out=np.zeros(score.shape), where=norm > 0)
+    norm = np.sqrt(spread * energy)
+    norm[spread <= np.minimum(0.5, FEW * squares)] = 0
     size = np.abs(score)
-    beyond = np.where(size < 1.125 * norm, np.sign(score), float(method == "sqdiff_normed"))
-    return np.where(size < norm, ratio, beyond)
+    ratio = np.divide(score, norm, out=np.zeros(score.shape), where=size < norm)
+    beyond = size >= norm
+    ratio[beyond] = np.where(size < 1.125 * norm, np.sign(score), float(method == "sqdiff_normed"))[beyond]
+    return ratio
 
 
 def _mask(p: Any) -> Array:
@@ -184,7 +196,28 @@ def _mask(p: Any) -> Array:
     return np.asarray(mask != 0)
 
 
-SLIDING = Sliding(lambda p: p.template.shape[:2], _side, _matches)
+def _check_template(shape: tuple[int, ...], dtype: np.dtype[Any], p: Any) -> None:
+    """Raise where a template does not go with an image of that shape and type."""
+    rows, columns = p.template.shape[:2]
+    if rows > shape[0] or columns > shape[1] or 0 in (rows, columns):
+        raise ArrayError(
+            f"match_template: the template has {rows} x {columns} pixels, the image {shape[0]} x {shape[1]}; "
+            "it must have some, and may not be larger than the image"
+        )
+    channels, others = (one[2] if len(one) == 3 else 1 for one in (shape, p.template.shape))
+    if channels != others:
+        raise ArrayError(
+            f"match_template: the image has {channels} channels, the template {others}; convert one of them first"
+        )
+    if p.template.dtype.newbyteorder("=") != dtype.newbyteorder("="):
+        raise DtypeError(
+            f'match_template: the image is {dtype}, the template {p.template.dtype}; template.astype("{dtype.name}")'
+        )
+    if p.mask is not None and (p.mask.shape[:2] != (rows, columns) or p.mask.shape[2:] not in ((), (1,))):
+        raise ArrayError(f"match_template: the mask has the shape {p.mask.shape}, it must be ({rows}, {columns})")
+
+
+SLIDING = Sliding(lambda p: p.template.shape[:2], _side, _matches, _check_template)
 
 
 @operation(kind=SLIDING, dtypes="uint8 float32", channels="convert")
@@ -235,26 +268,5 @@ def match_template(
     array([[170., 149.,   0., 125.]], dtype=float32)
     """
     arguments = SimpleNamespace(template=template, method=method, mask=mask)
-    check_template(image.shape, image.dtype, arguments)
+    _check_template(image.shape, image.dtype, arguments)
     return SLIDING.on_region(image, arguments)
-
-
-def check_template(shape: tuple[int, ...], dtype: np.dtype[Any], p: Any) -> None:
-    """Raise where a template does not go with an image of that shape and type."""
-    rows, columns = p.template.shape[:2]
-    if rows > shape[0] or columns > shape[1] or 0 in (rows, columns):
-        raise ArrayError(
-            f"match_template: the template has {rows} x {columns} pixels, the image {shape[0]} x {shape[1]}; "
-            "it must have some, and may not be larger than the image"
-        )
-    channels, others = (one[2] if len(one) == 3 else 1 for one in (shape, p.template.shape))
-    if channels != others:
-        raise ArrayError(
-            f"match_template: the image has {channels} channels, the template {others}; convert one of them first"
-        )
-    if p.template.dtype.newbyteorder("=") != dtype.newbyteorder("="):
-        raise DtypeError(
-            f'match_template: the image is {dtype}, the template {p.template.dtype}; template.astype("{dtype.name}")'
-        )
-    if p.mask is not None and (p.mask.shape[:2] != (rows, columns) or p.mask.shape[2:] not in ((), (1,))):
-        raise ArrayError(f"match_template: the mask has the shape {p.mask.shape}, it must be ({rows}, {columns})")
