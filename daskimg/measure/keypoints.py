@@ -450,17 +450,20 @@ def _orb_level(image: Array, threshold: int, most: int | None, inner: Sequence[t
     if min(image.shape) <= 2 * ORB_EDGE:
         return nothing
     corners = cv2.FastFeatureDetector.create(threshold).detect(image)
-    scores = {corner.pt: corner.response for corner in corners}
-    # No two corners are neighbours, so that many there can be, and all are kept.
-    orb = cv2.ORB.create(image.size // 4 + 1, nlevels=1, edgeThreshold=ORB_EDGE, fastThreshold=threshold)
-    (top, bottom), (left, right) = inner
-    keypoints = [k for k in orb.detect(image) if top <= k.pt[1] < bottom and left <= k.pt[0] < right]
-    scored = np.array([scores[k.pt] for k in keypoints])
-    keypoints = [keypoints[number] for number in _retained(scored, most)]
-    if not keypoints:
+    column, row = np.array(cv2.KeyPoint.convert(corners), np.int64).reshape(-1, 2).T
+    scores = np.array([corner.response for corner in corners], np.float64)
+    chosen = np.arange(len(corners))
+    for place, (low, high), size in ((row, inner[0], image.shape[0]), (column, inner[1], image.shape[1])):
+        low, high = max(low, ORB_EDGE), min(high, size - ORB_EDGE)
+        chosen = chosen[(place[chosen] >= low) & (place[chosen] < high)]
+    chosen = chosen[_retained(scores[chosen], most)]
+    if len(chosen) == 0:
         return nothing
-    described, descriptors = orb.compute(image, keypoints)
-    return _Found(np.vstack([_values(described), [scores[k.pt] for k in described]]), descriptors)
+    mask = np.zeros_like(image)
+    mask[row[chosen], column[chosen]] = 255
+    orb = cv2.ORB.create(len(chosen), nlevels=1, edgeThreshold=ORB_EDGE, fastThreshold=threshold)
+    keypoints, descriptors = orb.detectAndCompute(image, mask)  # just these, in the same order
+    return _Found(np.vstack([_values(keypoints), scores[chosen]]), descriptors)
 
 
 # Two images
