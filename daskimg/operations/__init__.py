@@ -21,3 +21,4 @@ from daskimg.operations.threshold import *
 from daskimg.operations.tone import *
 from daskimg.operations.warp import *
 from daskimg.operations.transform import *
+from daskimg.operations.watershed import *

@@ -47,10 +47,14 @@ class Outline(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """Is what is known of each pixel of an outline in the end: its level and its source."""
+    """Is what is known of each pixel of an outline in the end: its level, its source, and whether it parts two sources.
+
+    Of two neighbours in different parts of the image that have different sources, the one reached later parts them.
+    """
 
     level: Array
     source: Array
+    is_line: Array
 
 
 class Tree(NamedTuple):
@@ -72,16 +76,16 @@ def spanning_tree(count: int, first: Array, second: Array, width: Array, sources
     from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
     ends = np.concatenate([first, sources]), np.concatenate([second, np.full(len(sources), count, second.dtype)])
-    widths, cost = _costs(np.concatenate([width, level]))
+    cost, width_of = _costs(np.concatenate([width, level]))
     graph = coo_array((cost, ends), (count + 1, count + 1)).tocsr()
     tree = minimum_spanning_tree(graph, overwrite=True)
     parent = breadth_first_order(tree, count, directed=False)[1]
     parent[count] = count
     edges = tree.tocoo()
     down = parent[edges.col] == edges.row
-    to_parent = np.empty(count + 1, widths.dtype)
-    to_parent[np.where(down, edges.col, edges.row)] = widths[edges.data.astype(np.intp)]
-    to_parent[count] = widths[1:].max()
+    to_parent = np.empty(count + 1, width.dtype)
+    to_parent[np.where(down, edges.col, edges.row)] = width_of(edges.data)
+    to_parent[count] = to_parent[:count].max()
     narrowest, jump = to_parent, parent
     source = np.where(parent == count, np.arange(count + 1, dtype=parent.dtype), parent)
     while (jump != count).any():
@@ -91,14 +95,13 @@ def spanning_tree(count: int, first: Array, second: Array, width: Array, sources
     return Tree(parent, to_parent, narrowest, source)
 
 
-def _costs(width: Array) -> tuple[Array, Array]:
-    """Return what widths the costs stand for, and the cost of each width: whole numbers from 1 on, 1 for the widest."""
-    if width.dtype.kind in "iu" and width.dtype.itemsize <= 2:
-        limits = np.iinfo(width.dtype)
-        widths = np.arange(limits.max + 1, limits.min - 1, -1).astype(width.dtype)
-        return widths, (limits.max + 1) - width.astype(np.float64)
+def _costs(width: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """Return costs, whole numbers from 1 on that are less where widths are greater, and what makes widths of them."""
+    if width.dtype.kind in "iu" and width.dtype.itemsize <= 4:
+        above = float(np.iinfo(width.dtype).max) + 1
+        return above - width, lambda cost: (above - cost).astype(width.dtype)
     values, inverse = np.unique(width, return_inverse=True)
-    return np.concatenate([values[-1:], values[::-1]]), (len(values) - inverse).astype(np.float64)
+    return (len(values) - inverse).astype(np.float64), lambda cost: values[len(values) - cost.astype(np.intp)]
 
 
 def ways_among(tree: Tree, ends: Array) -> tuple[Array, Array, Array, Array]:
@@ -180,11 +183,16 @@ Widths = Callable[[Array, Array], Array]
 
 
 class _Joined(NamedTuple):
-    """Is what several outlines amount to: one tree over all their nodes, and where the pixels of each begin."""
+    """Is what several outlines amount to: one tree over all their nodes, and where the nodes of each begin.
+
+    `source` are the numbers of sources, by node, and `here` and `there` the nodes that are neighbours across sides.
+    """
 
     tree: Tree
     starts: list[int]
     source: Array
+    here: Array
+    there: Array
 
 
 def _join(
@@ -206,6 +214,7 @@ def _join(
     if known is not None:
         places = np.searchsorted(at, known_at)
         level[places], source[places] = known.level, known.source
+    ways_here, ways_there = [], []
     first = [one.first + start for one, start in zip(outlines, starts, strict=False)]
     second = [one.second + start for one, start in zip(outlines, starts, strict=False)]
     width = [one.width for one in outlines]
@@ -215,14 +224,15 @@ def _join(
         there[there == len(at)] = 0
         across = (at[there] == at[here] + dy * columns + dx) & (part[there] != part[here])
         here, there = here[across], there[across]
-        first.append(node[here])
-        second.append(node[there])
+        ways_here.append(node[here])
+        ways_there.append(node[there])
         width.append(widths(pixels[here], pixels[there]))
-    ways = np.concatenate(first), np.concatenate(second), np.concatenate(width)
+    here, there = np.concatenate(ways_here), np.concatenate(ways_there)
+    ways = np.concatenate([*first, here]), np.concatenate([*second, there]), np.concatenate(width)
     tree = spanning_tree(starts[-1], *ways, node, level)
     by_node = np.zeros(starts[-1] + 1, source.dtype)
     by_node[node] = source
-    return _Joined(tree, starts, by_node[tree.source])
+    return _Joined(tree, starts, by_node[tree.source], here, there)
 
 
 def join_outlines(
@@ -250,10 +260,17 @@ def decide_levels(
 ) -> list[Levels]:
     """Return the levels and sources of the pixels of each of a region's parts from those of the region's own."""
     at = np.concatenate([one.at for one in outlines])
-    outer = np.sort(at[at_sides(region, size, *np.divmod(at, size[1]))])
-    joined = _join(outlines, size[1], connectivity, widths, known, outer)
-    decided = []
-    for start, one in zip(joined.starts, outlines, strict=False):
-        mine = slice(start, start + len(one.at))
-        decided.append(Levels(joined.tree.level[mine], joined.source[mine]))
-    return decided
+    outer = np.flatnonzero(at_sides(region, size, *np.divmod(at, size[1])))
+    outer = outer[np.argsort(at[outer])]
+    joined = _join(outlines, size[1], connectivity, widths, known, at[outer])
+    level, source = joined.tree.level, joined.source
+    here, there = joined.here, joined.there
+    apart = (source[here] != source[there]) & (source[here] > 0) & (source[there] > 0)
+    here, there = here[apart], there[apart]
+    is_line = np.zeros(len(level), bool)
+    is_line[np.where(level[here] < level[there], here, there)] = True
+    node = np.concatenate([start + np.arange(len(one.at)) for start, one in zip(joined.starts, outlines, strict=False)])
+    if known is not None:
+        is_line[node[outer]] |= known.is_line
+    mine = [slice(start, start + len(one.at)) for start, one in zip(joined.starts, outlines, strict=False)]
+    return [Levels(level[one], source[one], is_line[one]) for one in mine]
