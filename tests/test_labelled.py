@@ -205,3 +205,104 @@ def test_without_pixels():
     assert di.to_rgb(di.gaussian_blur(image, ksize=3)).compute().shape == (3, 0, 5, 3)
     none = labelled(da.zeros((0, 4, 5), dtype=np.uint8), ("t", "y", "x"))
     assert di.gaussian_blur(none, ksize=3).compute().shape == (0, 4, 5)
+
+
+# Geometry: places follow the pixels
+
+PLACED = xarray.DataArray(
+    da.from_array(np.stack([PLANE] * 2), chunks=(1, 8, 9)),
+    dims=("t", "y", "x"),
+    name="map",
+    coords={
+        "t": [5, 7],
+        "y": 100 - 0.5 * np.arange(20),
+        "x": 10 + 0.5 * np.arange(30),
+        "lon": (("y", "x"), np.ones((20, 30))),
+        "spatial_ref": ((), 0, {"crs_wkt": "EPSG:4326", "GeoTransform": "9.75 0.5 0.0 100.25 0.0 -0.5"}),
+    },
+    attrs={"pixel_size": 0.5, "transform": (0.5, 0.0, 9.75, 0.0, -0.5, 100.25), "unit": "counts"},
+)
+
+
+def corner_and_far_corner(transform, rows, columns):
+    a, b, c, d, e, f = transform
+    return (c, f), (a * columns + b * rows + c, d * columns + e * rows + f)
+
+
+@pytest.mark.parametrize(
+    ("step", "first", "last"),
+    [
+        (di.resize(scale=0.5), (99.75, 10.25), (90.75, 24.25)),
+        (di.resize(scale=2.0, interpolation="nearest"), (100.125, 9.875), (90.375, 24.625)),
+        (di.crop(left=3, top=2, width=10), (99.0, 11.5), (90.5, 16.0)),
+        (di.flip(axis="both"), (90.5, 24.5), (100.0, 10.0)),
+        (di.pad(top=1, left=2), (100.5, 9.0), (90.5, 24.5)),
+        (di.pyramid_down(), (100.0, 10.0), (91.0, 24.0)),
+        (di.pyramid_up(), (100.0, 10.0), (90.25, 24.75)),
+        (di.rotate(angle=180), (90.5, 24.5), (100.0, 10.0)),
+        (di.warp_affine(matrix=[[1, 0, 2.5], [0, 1, 0]]), (100.0, 8.75), (90.5, 23.25)),
+    ],
+    ids=repr,
+)
+def test_coordinates_follow(step, first, last):
+    with dask_that_must_not_compute():
+        result = step(PLACED)
+    for end, expected in ((0, first), (-1, last)):
+        assert (float(result.y[end]), float(result.x[end])) == pytest.approx(expected)
+    assert list(result.t.values) == [5, 7]
+    assert (result.name, result.dims, result.attrs["unit"]) == ("map", ("t", "y", "x"), "counts")
+    # The transforms and the coordinates say the same: coordinates are those of the middles of pixels.
+    a, b, c, d, e, f = result.attrs["transform"]
+    assert c + a * 0.5 + b * 0.5 == pytest.approx(float(result.x[0]))
+    assert f + d * 0.5 + e * 0.5 == pytest.approx(float(result.y[0]))
+    assert [float(one) for one in result.spatial_ref.attrs["GeoTransform"].split()] == pytest.approx([c, a, b, f, d, e])
+    assert result.spatial_ref.attrs["crs_wkt"] == "EPSG:4326"
+    assert result.attrs["pixel_size"] == pytest.approx(abs(a))
+    np.testing.assert_array_equal(result.values, np.stack([step(PLANE)] * 2))
+
+
+def test_the_corners_of_a_turned_image_stay_where_they_are():
+    for step in (di.transpose(), di.rotate(angle=90), di.rotate(angle=-90), di.rotate(angle=30)):
+        result = step(PLACED)
+        assert "y" not in result.coords
+        assert "x" not in result.coords
+        assert "lon" not in result.coords
+        before = corner_and_far_corner(PLACED.attrs["transform"], 20, 30)
+        after = corner_and_far_corner(result.attrs["transform"], result.sizes["y"], result.sizes["x"])
+        assert np.add(*after) == pytest.approx(np.add(*before)), "the middle"
+        assert result.attrs["pixel_size"] == pytest.approx(0.5)
+
+
+def test_what_cannot_follow_is_dropped():
+    result = di.warp_perspective(PLACED, matrix=[[1, 0, 0], [0, 1, 0], [1e-3, 0, 1]])
+    assert set(result.coords) == {"t", "spatial_ref"}
+    assert result.attrs == {"unit": "counts"}
+    assert result.spatial_ref.attrs == {"crs_wkt": "EPSG:4326"}
+    uneven = PLACED.assign_coords(y=np.arange(20) ** 2)
+    assert "y" not in di.resize(uneven, scale=0.5).coords
+    assert list(di.crop(uneven, top=3, height=2).y.values) == [9, 16]
+    named = PLACED.assign_coords(x=[f"c{number}" for number in range(30)])
+    assert list(di.flip(named).x.values[:2]) == ["c29", "c28"]
+    assert "x" not in di.pyramid_up(named).coords
+    distorted = di.resize(PLACED, width=10, height=20)
+    assert "pixel_size" not in distorted.attrs
+
+
+def test_ten_bands_are_resized_one_by_one():
+    bands = RANDOM.integers(0, 256, (20, 30, 10), np.uint8)
+    image = labelled(da.from_array(bands, chunks=(7, 9, 4)), ("y", "x", "band"), coords={"band": list("abcdefghij")})
+    result = di.resize(image, width=17, height=11, interpolation="cubic")
+    assert result.dims == ("y", "x", "band")
+    assert list(result.band.values) == list("abcdefghij")
+    expected = np.dstack([di.resize(bands[:, :, one], width=17, height=11, interpolation="cubic") for one in range(10)])
+    np.testing.assert_array_equal(result.values, expected)
+
+
+def test_pyramids_of_labelled_images():
+    levels = di.build_pyramid(PLACED, 2)
+    assert [dict(level.sizes) for level in levels] == [
+        {"t": 2, "y": 20, "x": 30},
+        {"t": 2, "y": 10, "x": 15},
+        {"t": 2, "y": 5, "x": 8},
+    ]
+    assert [level.attrs["pixel_size"] for level in levels] == [0.5, 1.0, 2.0]

@@ -165,6 +165,8 @@ def crop(
 
 # Padding
 
+SHORT = 1024  # pixels: sides that one task may have whole
+
 PAD_BORDERS = {**BORDERS, "wrap": cv2.BORDER_WRAP}
 
 
@@ -217,12 +219,11 @@ def _pad_part(pixels: Array, at: Region, region: Region, size: Size, p: Any) -> 
 
 
 def _pad_edges(edges: Sequence[int], axis: int, size: Size, p: Any) -> tuple[Iterable[int], Iterable[int]]:
-    before, after = (p.left, p.right) if axis else (p.top, p.bottom)
-    length = size[axis]
+    before, after, length = (p.left, p.right, size[1]) if axis else (p.top, p.bottom, size[0])
+    if p.border != "wrap" or length <= SHORT:
+        return [before + edge for edge in edges], ()
     # What is repeated from the other end of the image would bring both ends into one task.
-    first = before % length
-    seams = range(first, before + length + after, length) if p.border != "constant" else ()
-    return [before + edge for edge in edges], seams if p.border == "wrap" else ()
+    return [before + edge for edge in edges], range(before % length, before + length + after, length)
 
 
 PAD = Geometric(

@@ -36,7 +36,6 @@ INTERPOLATIONS = {
 HALVES = {"nearest": 1, "linear": 1, "cubic": 2, "lanczos": 4}  # pixels on each side that interpolation looks at
 
 LONGEST = 32767 - 1  # pixels a side: what OpenCV's warps take
-FINEST = np.float32(32)  # pixels: where single precision is as fine as positions are
 GRID = 1024  # positions a pixel, beyond that
 REACH = 5  # pixels around a position that interpolation may look at, and one that rounding may cost
 MARGIN = 8  # what is added to where the corners of a region lie: the reach, and the roundings of positions
@@ -120,10 +119,8 @@ def _folded(at: Array, length: int, border: str) -> Array:
         at[far] = np.minimum(inside, period - inside) - edge
     if at.dtype != np.float32:
         return np.asarray(np.rint(at * GRID) / GRID)
-    if first >= FINEST:
-        return at
-    # To what is exact wherever a part of the image begins, also before its first pixel: 2 ** -18 pixels.
-    return np.asarray((at + FINEST) - FINEST)
+    # To what is exact wherever a part of the image begins, also before its first pixel.
+    return np.asarray((at + np.float32(PAD)) - np.float32(PAD))
 
 
 def _map_tile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import Annotated, Any
 
@@ -518,6 +519,7 @@ def _tilt(x: float, y: float) -> Array:
     return combined
 
 
+FARTHEST = 1e9  # pixels: positions beyond are not worth a thought
 SAMPLES = 33  # along each side of a region: how a lens bends it in between is far below a pixel
 
 
@@ -527,17 +529,36 @@ def _lens_size(size: Size, p: Any) -> Size:
 
 
 def _lens_needs(region: Region, size: Size, p: Any) -> Region:
+    if _has_pole(region, p):
+        return Region(0, 0, *size)
     x = np.linspace(region.left, region.right - 1, SAMPLES)
     y = np.linspace(region.top, region.bottom - 1, SAMPLES)[:, np.newaxis]
-    columns, rows = _lens_positions(x, y, p)
     bounds = []
-    for at in (columns, rows):
-        # Between two samples a position cannot be farther out than they are apart.
-        with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        for at in _lens_positions(x, y, p):
+            # Between two samples a position cannot be farther out than they are apart.
             apart = max(np.abs(np.diff(at, axis=axis)).max() for axis in (0, 1))
             bounds.append((at.min() - apart, at.max() + apart))
+    if not np.abs(bounds).max() < FARTHEST:  # or NaN
+        return Region(0, 0, *size)
     (left, right), (top, bottom) = bounds
     return within_reach((float(left), float(top), float(right), float(bottom)), size, p.border)
+
+
+def _has_pole(region: Region, p: Any) -> bool:
+    """Return whether a division by zero may lie in a region, so that samples don't tell of what is between them."""
+    _, inverse, (_, _, _, _, _, k4, k5, k6, *_, tilt_x, tilt_y) = _undistorted(p)
+    corners = np.array(list(itertools.product((region.left, region.right - 1), (region.top, region.bottom - 1), (1,))))
+    with np.errstate(all="ignore"):
+        at = inverse @ corners.T
+        farthest = ((at[:2] / at[2]) ** 2).sum(axis=0).max()
+    if not (np.isfinite(farthest) and np.abs(np.sign(at[2]).sum()) == len(corners)):
+        return True
+    if abs(tilt_x) > 1 or abs(tilt_y) > 1:  # more than half a right angle
+        return True
+    roots = np.roots([k6, k5, k4, 1]) if np.isfinite([k4, k5, k6]).all() else np.array([0])
+    real = roots.real[np.abs(roots.imag) < 1e-6 * (1 + np.abs(roots))]
+    return bool(((real >= 0) & (real <= farthest)).any())
 
 
 def _lens_part(pixels: Array, at: Region, region: Region, size: Size, p: Any) -> Array:
