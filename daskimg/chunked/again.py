@@ -6,9 +6,8 @@ from typing import Any
 
 import dask
 import dask.array as da
-from dask._task_spec import GraphNode, Task, TaskRef, convert_legacy_graph
+from dask._task_spec import GraphNode, Task, convert_legacy_graph
 from dask.base import clone_key
-from dask.graph_manipulation import chunks
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from dask.utils import parse_bytes
 
@@ -32,16 +31,17 @@ def may_be_held(nbytes: float) -> bool:
 
 
 def again(image: da.Array, after: da.Array) -> da.Array:
-    """Return the same lazy image under other keys, computed anew once `after` is there.
+    """Return the same lazy image under other keys, so that its chunks are computed anew for a second pass.
 
-    An image that may be held, or whose chunks are in memory anyway, is returned as it is.
+    An image that may be held, or whose chunks are in memory anyway, is returned as it is. Nothing makes the second pass
+    wait but what it needs of the first: if its reading did too, dask would not find the order that holds few chunks.
 
     Parameters
     ----------
     image : dask.array.Array
         What the second pass reads.
     after : dask.array.Array
-        What the first pass found, of one chunk.
+        What the first pass found.
     """
     if may_be_held(image.nbytes):
         return image
@@ -50,8 +50,6 @@ def again(image: da.Array, after: da.Array) -> da.Array:
     layers: dict[str, Any] = dict(graph.layers)
     dependencies: dict[str, set[str]] = {name: set(needs) for name, needs in graph.dependencies.items()}
     renamed: dict[str, str] = {}
-    bind = TaskRef((after.name, *(0,) * after.ndim))
-    bound = False
     for name in graph._toposort_layers():
         layer, needs = graph.layers[name], graph.dependencies[name]
         changed = {need: renamed[need] for need in needs if need in renamed}
@@ -62,17 +60,10 @@ def again(image: da.Array, after: da.Array) -> da.Array:
         if isinstance(layer, LocalLayer):
             layers[new] = layer.moved(new, renamed.get(layer.source, layer.source))
             continue
-        tasks, is_bound = _moved_tasks(layer, name, changed, seed, None if changed else bind)
+        tasks = _moved_tasks(layer, changed, seed)
         layers[new] = MaterializedLayer(tasks, annotations=layer.annotations)
-        if is_bound:
-            dependencies[new].add(after.name)
-            bound = True
     if not renamed:
         return image
-    if bound:
-        for name, layer in after.dask.layers.items():
-            layers.setdefault(name, layer)
-            dependencies.setdefault(name, set(after.dask.dependencies[name]))
     # What only the first pass needs is left out.
     whole = HighLevelGraph(layers, dependencies)
     new = renamed[image.name]
@@ -86,26 +77,18 @@ def _is_held(layer: Layer) -> bool:
     )
 
 
-def _moved_tasks(
-    layer: Layer, name: str, changed: dict[str, str], seed: str, after: TaskRef | None
-) -> tuple[dict[Any, GraphNode], bool]:
-    """Return a layer's tasks under new keys, which use what has been moved, and whether any waits for `after`."""
+def _moved_tasks(layer: Layer, changed: dict[str, str], seed: str) -> dict[Any, GraphNode]:
+    """Return a layer's tasks under new keys, which use what has been moved."""
     old: dict[Any, GraphNode] = convert_legacy_graph(dict(layer))
     keys = {key: clone_key(key, seed) for key in old}
     tasks: dict[Any, GraphNode] = {}
-    bound = False
     for key, task in old.items():
         swapped = {}
         for need in task.dependencies:
-            base = need[0] if isinstance(need, tuple) else need
+            name = need[0] if isinstance(need, tuple) else need
             if need in keys:
                 swapped[need] = keys[need]
-            elif base in changed:
+            elif name in changed:
                 swapped[need] = clone_key(need, seed)
-        new = keys[key]
-        moved = task.substitute(swapped, key=new)
-        if after is not None and not task.dependencies and isinstance(task, Task):
-            moved = Task(new, chunks.bind, task, after)
-            bound = True
-        tasks[new] = moved
-    return tasks, bound
+        tasks[keys[key]] = task.substitute(swapped, key=keys[key])
+    return tasks

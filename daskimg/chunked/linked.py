@@ -194,17 +194,27 @@ def _decide_all(found: da.Array, image: da.Array, step: Step, name: str) -> da.A
     """Return a lazy array of one chunk, beside which stands the decision for each block: keys `NAME-of`."""
     layout = image.numblocks[:2]
     tasks: dict[Any, Task] = {}
-    gathered = []
-    for y, x, _ in blocks_of(image):
-        key: Any = (f"{name}-sides", y, x)
-        tasks[key] = Task(key, _parts_alone, TaskRef((found.name, y, x)))
-        gathered.append(TaskRef(key))
+    gathered: list[TaskRef] = []
+    for y in range(layout[0]):
+        for x in range(layout[1]):
+            key: Any = (f"{name}-sides", y, x)
+            tasks[key] = Task(key, _parts_alone, TaskRef((found.name, y, x)))
+            gathered.append(TaskRef(key))
+        # One row joins those before it, so that dask goes through the image in this order and holds few chunks.
+        key = (f"{name}-rows", y)
+        tasks[key] = Task(key, _gathered, *gathered)
+        gathered = [TaskRef(key)]
     tasks[(name,)] = Task((name,), decide_all, step, layout, *gathered)
     for number, (y, x, _) in enumerate(blocks_of(image)):
         key = (f"{name}-of", y, x)
         tasks[key] = Task(key, _decision, TaskRef((name,)), number)
     graph = HighLevelGraph.from_collections(name, MeasuredLayer(tasks), dependencies=[found])  # type: ignore[list-item]
     return da.Array(graph, name, (), dtype=object)
+
+
+def _gathered(*parts: Any) -> list[Parts]:
+    before: list[Parts] = parts[0] if isinstance(parts[0], list) else [parts[0]]
+    return [*before, *parts[1:]]
 
 
 def _parts_alone(found: tuple[Any, Parts]) -> Parts:
@@ -222,14 +232,14 @@ def apply_decision(step: Step, where: Window, has_channels: bool, found: tuple[A
     return block[:, :, np.newaxis] if has_channels and block.ndim == 2 else block
 
 
-def decide_all(step: Step, layout: tuple[int, int], *parts: Parts) -> list[Any]:
+def decide_all(step: Step, layout: tuple[int, int], parts: list[Parts]) -> list[Any]:
     """Link the parts of all blocks that touch, and return the decision for each block."""
     kind = kind_of(step)
     groups = link(
         layout, [one.sides for one in parts], [len(one.values) for one in parts], kind.connectivity(step.arguments)
     )
     if kind.decide is not None:
-        return kind.decide(layout, list(parts), groups, step.arguments)
+        return kind.decide(layout, parts, groups, step.arguments)
     return merged(kind.merge, [one.values for one in parts], groups)
 
 

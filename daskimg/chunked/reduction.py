@@ -1,4 +1,4 @@
-"""Reduces a whole image to something small, by a tree of tasks: each chunk is read once and released."""
+"""Reduces a whole image to something small: each chunk is read once and released."""
 
 from __future__ import annotations
 
@@ -74,15 +74,14 @@ def reduce_image(
         else:
             beside = [TaskRef((other.name, y, x, *(0,) * (other.ndim - 2))) for other in others]
             tasks[key] = Task(key, _on_block, on_block, where, own, *beside)
-    for depth in itertools.count():
+    # A chain rather than a tree: so dask goes through the image in raster order and holds few chunks, whose
+    # neighbours need them too.
+    for number in itertools.count():
         if len(level) <= FAN_IN:
             break
-        above = []
-        for number, first in enumerate(range(0, len(level), FAN_IN)):
-            key = (f"{name}-combine", depth, number)
-            tasks[key] = Task(key, _combine, combine, *map(TaskRef, level[first : first + FAN_IN]))
-            above.append(key)
-        level = above
+        key = (f"{name}-combine", number)
+        tasks[key] = Task(key, _combine, combine, *map(TaskRef, level[:FAN_IN]))
+        level = [key, *level[FAN_IN:]]
     tasks[(name,)] = Task((name,), _finish, finish, combine, *map(TaskRef, level))
     graph = HighLevelGraph.from_collections(name, MeasuredLayer(tasks), dependencies=[image, *others])  # type: ignore[list-item]
     return da.Array(graph, name, (), dtype=object)
