@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from daskimg.kinds import Array
-from daskimg.operations.kernels import LANES
+from daskimg.operations.kernels import LANES, to_integers
 
 __all__: list[str] = []
 
@@ -263,34 +263,35 @@ def _by_weights(
         last = min(first + height, bottom)
         begin, end = rows.needs(first, last)
         begin, end = max(begin, y[0]), min(end, y[1])
-        strip = pixels[begin - y[0] : end - y[0]].astype(working)
+        strip = pixels[begin - y[0] : end - y[0]]
         # Along rows: columns are made the first axis, and the others stand side by side.
-        turned = np.ascontiguousarray(strip.swapaxes(0, 1)).reshape(strip.shape[1], -1)
+        turned = cv2.transpose(strip).reshape(strip.shape[1], -1).astype(working)
         lines = (across @ turned).reshape(right - left, *strip.shape[:1], *strip.shape[2:])
-        lines = np.ascontiguousarray(lines.swapaxes(0, 1)).reshape(end - begin, -1)
+        lines = cv2.transpose(lines).reshape(end - begin, -1)
         if fixed and rows.interpolation != "lanczos":
             done = _vertical_8_bits(lines, rows, first, last, begin)
         else:
             done = rows.matrix(first, last, begin, end, working) @ lines
             if fixed:
-                done = (done + (1 << (2 * _BITS - 1))) >> (2 * _BITS)
-        result[first - top : last - top] = saturated(done, dtype).reshape(last - first, right - left, *pixels.shape[2:])
+                done += 1 << (2 * _BITS - 1)
+                done >>= 2 * _BITS
+                np.clip(done, 0, 255, out=done)
+            elif dtype.kind != "f":
+                done = to_integers(done, dtype)
+        result[first - top : last - top] = done.reshape(last - first, right - left, *pixels.shape[2:])
     return result
-
-
-def saturated(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Round and saturate what was computed, as OpenCV does."""
-    if dtype.kind == "f":
-        return values.astype(dtype, copy=False)
-    limits = np.iinfo(dtype)
-    whole = values if values.dtype.kind == "i" else np.rint(values)
-    return whole.clip(limits.min, limits.max).astype(dtype)
 
 
 def _vertical_8_bits(lines: Array, rows: Axis, first: int, last: int, begin: int) -> Array:
     """Return the sums along columns as OpenCV's vector code has them, which drops low bits on the way."""
     pixels, weights = rows.taps(first, last, clamp=False)
     whole = np.rint(weights * np.float32(1 << _BITS)).astype(np.int32)
-    lines = lines >> 4
-    upper, lower = ((lines[pixels[:, tap] - begin] * whole[:, tap, np.newaxis]) >> 16 for tap in (0, 1))
-    return np.asarray((upper + lower + 2) >> 2)
+    lines >>= 4
+    total = np.full((last - first, lines.shape[1]), 2, np.int32)
+    for tap in (0, 1):
+        part = lines.take(pixels[:, tap] - begin, axis=0)
+        part *= whole[:, tap, np.newaxis]
+        part >>= 16
+        total += part
+    total >>= 2
+    return total
