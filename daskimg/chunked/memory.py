@@ -15,6 +15,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 from dask.local import get_sync
 
+from daskimg.chunked.geometric import GeometricLayer
 from daskimg.chunked.layer import LocalLayer
 from daskimg.chunked.linked import LinkedLayer
 from daskimg.chunked.strips import run_block
@@ -53,7 +54,7 @@ def to_numpy(image: da.Array) -> Array:
         return computed
     result = np.empty(image.shape, image.dtype)
     layer = image.dask.layers.get(image.name) if isinstance(image.dask, HighLevelGraph) else None
-    if not isinstance(layer, (LocalLayer, LinkedLayer)):
+    if not isinstance(layer, (LocalLayer, LinkedLayer, GeometricLayer)):
         da.store(image, result, lock=False)
         return result
     edges = [[0, *itertools.accumulate(sizes)] for sizes in image.chunks]
