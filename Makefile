@@ -17,7 +17,7 @@ PYTEST := $(VENV_PYTHON) -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak check format lab bench docs clean
+.PHONY: help demo test soak check format lab bench table docs clean
 
 help: ## List the commands
 	@echo "Usage: make COMMAND [PYTHON=python3.12] [VENV=.venv] [ARGS='more arguments']"
@@ -47,6 +47,9 @@ lab: $(VENV)/.installed-lab ## Open the notebooks in JupyterLab
 
 bench: $(VENV)/.installed-bench ## Measure speed and memory
 	@$(VENV_PYTHON) -m benchmarks $(ARGS)
+
+table: $(VENV)/.installed-test ## Measure exactness anew, into docs/exactness.md
+	@$(VENV_PYTHON) -m tests.exactness $(ARGS)
 
 docs: $(VENV)/.installed-docs ## Build the documentation into build/docs
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going $(ARGS) docs build/docs
