@@ -2,8 +2,8 @@
 
 # ruff: noqa: F403 -- each module says in `__all__` what it offers
 
+import typing as _typing
 from types import ModuleType as _ModuleType
-from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from daskimg.operations.clahe import *
 from daskimg.operations.color import *
@@ -26,5 +26,7 @@ from daskimg.operations.transform import *
 from daskimg.operations.warp import *
 from daskimg.operations.watershed import *
 
-if not _TYPE_CHECKING:  # without the modules themselves, which may be called as something that another one offers
+if (
+    not _typing.TYPE_CHECKING
+):  # without the modules themselves, which may be called as something that another one offers
     __all__ = [name for name, thing in list(globals().items()) if name[0] != "_" and not isinstance(thing, _ModuleType)]
