@@ -445,6 +445,8 @@ class Nested(Kind):
                 lambda level, at, region, sums, decision: self.decide(sums, decision, region, size, arguments),
             )
         blocks = {at: self.apply(state, decisions[at], arguments, where[at]) for at, state in states.items()}
+        if len(blocks) == 1:
+            return blocks[0, 0]
         lines = [[blocks[y, x] for x in range(len(columns) - 1)] for y in range(len(rows) - 1)]
         return np.concatenate([np.concatenate(line, axis=1) for line in lines])
 

@@ -198,6 +198,15 @@ def test_small_images_and_chunks(shape):
     assert (expected[outside == 1] == -1).all()
 
 
+def test_markers_stay_where_they_touch_across_squares():
+    image = np.random.default_rng(0).integers(0, 255, (40, 40)).astype(np.uint8)
+    markers = np.zeros(image.shape, np.int32)
+    markers[10:30, 15], markers[10:30, 16] = 1, 2  # the side of the squares is between them
+    result = di.watershed(image, markers=markers, tile=16)
+    for labels in (result, opencv(image, markers)):
+        np.testing.assert_array_equal(labels[markers > 0], markers[markers > 0])
+
+
 def test_no_pixels():
     empty = np.zeros((0, 5), np.uint8)
     assert di.watershed(empty, markers=empty).dtype == np.int32

@@ -96,10 +96,15 @@ def spanning_tree(count: int, first: Array, second: Array, width: Array, sources
 
 
 def _costs(width: Array) -> tuple[Array, Callable[[Array], Array]]:
-    """Return costs, whole numbers from 1 on that are less where widths are greater, and what makes widths of them."""
-    if width.dtype.kind in "iu" and width.dtype.itemsize <= 4:
-        above = float(np.iinfo(width.dtype).max) + 1
-        return above - width, lambda cost: (above - cost).astype(width.dtype)
+    """Return costs, whole numbers from 1 on that are less where widths are greater, and what makes widths of them.
+
+    Of equal whole numbers the first costs less, so that any machine finds the same tree.
+    """
+    count = len(width)
+    if width.dtype.kind in "iu":  # which all are so small that float64 holds the costs
+        highest = int(width.max())
+        cost = (highest - width.astype(np.float64)) * count + np.arange(1, count + 1)
+        return cost, lambda cost: (highest - (cost.astype(np.int64) - 1) // count).astype(width.dtype)
     values, inverse = np.unique(width, return_inverse=True)
     return (len(values) - inverse).astype(np.float64), lambda cost: values[len(values) - cost.astype(np.intp)]
 
@@ -183,32 +188,43 @@ Widths = Callable[[Array, Array], Array]
 
 
 class _Joined(NamedTuple):
-    """Is what several outlines amount to: one tree over all their nodes, and where the nodes of each begin.
+    """Is what several outlines amount to: one tree over all their nodes.
 
     `source` are the numbers of sources, by node, and `here` and `there` the nodes that are neighbours across sides.
     """
 
     tree: Tree
-    starts: list[int]
     source: Array
     here: Array
     there: Array
+
+
+def _nodes(outlines: list[Outline]) -> tuple[list[int], Array, Array]:
+    """Return where the nodes of each outline begin, where they are joined, and the pixels' positions and nodes."""
+    starts = [0]
+    for one in outlines:
+        last = max(len(one.at) - 1, one.first.max(initial=-1), one.second.max(initial=-1))
+        starts.append(starts[-1] + int(last) + 1)
+    at = np.concatenate([one.at for one in outlines])
+    node = np.concatenate([start + np.arange(len(one.at)) for start, one in zip(starts, outlines, strict=False)])
+    return starts, at, node
+
+
+def _outer(region: Region, size: tuple[int, int], at: Array) -> Array:
+    """Return which of the pixels of a region's parts lie next to others outside of it, in ascending order of pixels."""
+    outer = np.flatnonzero(at_sides(region, size, *np.divmod(at, size[1])))
+    return outer[np.argsort(at[outer])]
 
 
 def _join(
     outlines: list[Outline], columns: int, connectivity: int, widths: Widths, known: Levels | None, known_at: Array
 ) -> _Joined:
     """Join outlines across their sides; `known` is what is known of some of their pixels, by their numbers."""
-    counts = [len(one.at) for one in outlines]
-    nodes = [int(max(len(one.at) - 1, one.first.max(initial=-1), one.second.max(initial=-1))) + 1 for one in outlines]
-    starts = np.concatenate([[0], np.cumsum(nodes)]).tolist()
-    at = np.concatenate([one.at for one in outlines])
-    node = np.concatenate([start + np.arange(count) for start, count in zip(starts, counts, strict=False)])
-    part = np.repeat(np.arange(len(outlines)), counts)
-    pixels, level, source = (
-        np.concatenate([one[field] for one in outlines])
-        for field in (Outline._fields.index(name) for name in ("pixels", "level", "source"))
-    )
+    starts, at, node = _nodes(outlines)
+    part = np.repeat(np.arange(len(outlines)), [len(one.at) for one in outlines])
+    pixels = np.concatenate([one.pixels for one in outlines])
+    level = np.concatenate([one.level for one in outlines])
+    source = np.concatenate([one.source for one in outlines])
     order = np.argsort(at, kind="stable")
     at, node, part, pixels, level, source = (one[order] for one in (at, node, part, pixels, level, source))
     if known is not None:
@@ -232,7 +248,7 @@ def _join(
     tree = spanning_tree(starts[-1], *ways, node, level)
     by_node = np.zeros(starts[-1] + 1, source.dtype)
     by_node[node] = source
-    return _Joined(tree, starts, by_node[tree.source], here, there)
+    return _Joined(tree, by_node[tree.source], here, there)
 
 
 def join_outlines(
@@ -240,11 +256,9 @@ def join_outlines(
 ) -> Outline:
     """Return the outline of a region that is put together from those of its parts."""
     joined = _join(outlines, size[1], connectivity, widths, None, np.zeros(0, np.int64))
-    at = np.concatenate([one.at for one in outlines])
-    node = np.concatenate([start + np.arange(len(one.at)) for start, one in zip(joined.starts, outlines, strict=False)])
+    _, at, node = _nodes(outlines)
     pixels = np.concatenate([one.pixels for one in outlines])
-    kept = np.flatnonzero(at_sides(region, size, *np.divmod(at, size[1])))
-    kept = kept[np.argsort(at[kept])]
+    kept = _outer(region, size, at)
     ends = node[kept]
     _, first, second, width = ways_among(joined.tree, ends)
     return Outline(region, at[kept], pixels[kept], joined.tree.level[ends], joined.source[ends], first, second, width)
@@ -259,9 +273,8 @@ def decide_levels(
     widths: Widths,
 ) -> list[Levels]:
     """Return the levels and sources of the pixels of each of a region's parts from those of the region's own."""
-    at = np.concatenate([one.at for one in outlines])
-    outer = np.flatnonzero(at_sides(region, size, *np.divmod(at, size[1])))
-    outer = outer[np.argsort(at[outer])]
+    starts, at, node = _nodes(outlines)
+    outer = _outer(region, size, at)
     joined = _join(outlines, size[1], connectivity, widths, known, at[outer])
     level, source = joined.tree.level, joined.source
     here, there = joined.here, joined.there
@@ -269,8 +282,7 @@ def decide_levels(
     here, there = here[apart], there[apart]
     is_line = np.zeros(len(level), bool)
     is_line[np.where(level[here] < level[there], here, there)] = True
-    node = np.concatenate([start + np.arange(len(one.at)) for start, one in zip(joined.starts, outlines, strict=False)])
     if known is not None:
         is_line[node[outer]] |= known.is_line
-    mine = [slice(start, start + len(one.at)) for start, one in zip(joined.starts, outlines, strict=False)]
+    mine = [slice(start, start + len(one.at)) for start, one in zip(starts, outlines, strict=False)]
     return [Levels(level[one], source[one], is_line[one]) for one in mine]

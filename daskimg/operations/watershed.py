@@ -100,6 +100,7 @@ def _flood(state: tuple[Array, Array], known: Levels | None, p: Any, where: Wind
         return cv2.watershed(image, markers.copy())
     region, size = _region(markers.shape, where)
     y, x = side_pixels(region, size)
+    is_line = known.is_line & (markers[y, x] <= 0)
     labels = np.zeros_like(markers)
     levels = np.full(markers.shape, DRY, np.int32)
     labels[y, x], levels[y, x] = known.source, known.level
@@ -110,14 +111,14 @@ def _flood(state: tuple[Array, Array], known: Levels | None, p: Any, where: Wind
         later = levels[one] < levels[other]
         labels[one][meet & later] = 0
         labels[other][meet & ~later] = 0
-    labels[y[known.is_line], x[known.is_line]] = 0
+    labels[y[is_line], x[is_line]] = 0
     given = np.where(labels > 0, labels, markers)
     # OpenCV does not flood the outermost pixels, which here are only those of the whole image.
     beyond = int(region.top > 0), int(region.bottom < size[0]), int(region.left > 0), int(region.right < size[1])
     given = cv2.copyMakeBorder(given, *beyond, cv2.BORDER_CONSTANT, value=0)
     flooded = cv2.watershed(cv2.copyMakeBorder(image, *beyond, cv2.BORDER_REPLICATE), given)
     result = np.ascontiguousarray(Margins(*beyond).inner(flooded))
-    result[y[known.is_line], x[known.is_line]] = -1
+    result[y[is_line], x[is_line]] = -1
     return result
 
 
@@ -163,7 +164,8 @@ def watershed(
     one from which the steepest step on the way is least, and of ways as steep the one nearer to its marker. From there
     and from its own markers OpenCV floods each square. What differs from its flood of the whole image lies where
     several regions have as good a claim. By trial with squares of 256 pixels: 0.1 % of the pixels of scikit-image's
-    coins with markers from the distance transform, and 1 to 2 % of artificial cells. With few markers and no clear
+    coins with markers from the distance transform, and 1 to 2 % of artificial cells; with the default, 1.4 % of an
+    image of 2048 x 2048 of those. With few markers and no clear
     borders it is much: 1 % and 13 % of two photos with 60 points as markers, 11 % of a flat image. F. Meyer, "Color
     image segmentation", 1992; J. Cousty et al., "Watershed cuts: minimum spanning forests and the drop of water
     principle", IEEE PAMI 31, 2009.
