@@ -122,6 +122,10 @@ def _sample(operation: Any) -> dict[str, Any]:
             continue
         if one.choices:
             values[name] = one.choices[0]
+        elif one.sides:
+            values[name] = [
+                [float(row == column) for column in range(one.sides.columns)] for row in range(one.sides.rows)
+            ]
         elif one.kind in ("integer", "number"):
             limits = one.limits
             low = limits.minimum if limits.minimum is not None else limits.above

@@ -170,10 +170,11 @@ def warp_affine(
     Notes
     -----
     The pixels of `cv2.warpAffine`, save that uint8 deviates by at most one level and float32 by at most 0.005 of its
-    range, "nearest" where a position is within 0.001 pixels of the middle between two pixels, and "lanczos", where
-    OpenCV rounds positions to 1/32 pixel, by what such a step makes. The image may be longer than OpenCV's 32,767
-    pixels a side. Reductions are not smoothed before: use `resize` with "area" first. A fourth channel is treated as
-    the others. With NaN in the image, results near it are NaN.
+    range, "nearest" where a position is within 0.001 pixels of the middle between two pixels, and "lanczos" (also
+    "linear" on int16 and float64), where OpenCV rounds positions to 1/32 pixel, by what such a step makes. Far beyond
+    the image OpenCV 5.0 is wrong for "cubic", on float64 and with mirrors, and this is not. The image may be longer
+    than OpenCV's 32,767 pixels a side. Reductions are not smoothed before: use `resize` with "area" first. A fourth
+    channel is treated as the others. With NaN in the image, results near it are NaN.
 
     Examples
     --------
@@ -625,7 +626,7 @@ def undistort(
     --------
     >>> import daskimg as di, numpy as np
     >>> camera = [[50, 0, 4], [0, 50, 3], [0, 0, 1]]
-    >>> di.undistort(np.full((7, 9), 5, np.uint8), camera=camera, distortion=[0, 0, 0, 0]).mean()
-    5.0
+    >>> di.undistort(np.full((1, 5), 7, np.uint8), camera=camera, distortion=[0, 0, 0, 0])
+    array([[7, 7, 7, 7, 7]], dtype=uint8)
     """
     return LENS.on_whole(image, _given(locals()))
