@@ -16,7 +16,7 @@ __all__ = ["connected_components", "fill_holes", "flood_fill", "remove_small_obj
 
 Connectivity = Literal["4", "8"]
 
-STRIP = 1 << 14  # pixels that are looked up at a time: as many as stay in the processor's cache
+STRIP = 1 << 16  # pixels that are looked up at a time: as many as stay in the processor's cache
 
 
 def _connectivity(p: Any) -> int:
@@ -43,8 +43,20 @@ def _look_up(table: Array, labels: Array) -> Array:
     """Replace labels by what a table says, in place where it is of their type."""
     result = labels if table.dtype == labels.dtype and labels.flags.writeable else np.empty(labels.shape, table.dtype)
     height = max(1, STRIP // max(1, labels.shape[1]))
-    for row in range(0, len(labels), height):
-        np.take(table, labels[row : row + height], out=result[row : row + height], mode="clip")
+    strips = [slice(row, row + height) for row in range(0, len(labels), height)]
+    if len(table) > 1 << 16:
+        for strip in strips:
+            np.take(table, labels[strip], out=result[strip], mode="clip")
+        return result
+    # OpenCV's own tables, of at most 16 bits, are twice as fast.
+    whole = np.zeros(1 << 16, table.dtype)
+    whole[: len(table)] = table
+    if table.dtype == bool:
+        whole, into = whole.view(np.uint8), result.view(np.uint8)
+    else:
+        into = result
+    for strip in strips:
+        cv2.LUT(labels[strip].astype(np.uint16), whole, dst=into[strip])
     return result
 
 
