@@ -21,6 +21,7 @@ from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from dask.tokenize import tokenize
 
+from daskimg.chunked import strips
 from daskimg.chunked.apply import apply_kind
 from daskimg.chunked.strips import native, one_cv2_thread
 from daskimg.errors import ArrayError
@@ -399,18 +400,38 @@ def cut_pieces(chunk: Array, parts: tuple[tuple[Size, Region], ...]) -> dict[Siz
     return {number: cut_piece(chunk, part) for number, part in parts}
 
 
-def compute_region(spec: Spec, place: Place, *values: Any) -> Array:
-    """Return a region of the result from the pieces of the image that hold what it needs, and second images."""
+def compute_region(spec: Spec, place: Place, *values: Any, into: Array | None = None) -> Array:
+    """Return a region of the result from the pieces of the image that hold what it needs, and second images.
+
+    The result is written into `into` where that is given.
+    """
     number, region, needed, corners = place
     images = values[len(corners) :]
     pieces = tuple([one[number] if isinstance(one, dict) else one for one in values[: len(corners)]])
-    step = spec.step
     window = native(_window(spec, needed, corners, pieces))
     arguments = spec.arguments([native(one) for one in images])
+    rows = region.bottom - region.top
+    height = rows if images else max(1, 2 * rows * strips.STRIP_BYTES // max(1, window.nbytes))
+    if into is None and height < rows:
+        into = np.empty((*region.shape, *spec.tail), spec.dtype)
     with one_cv2_thread():
-        result: Array = step.operation.carry_out(
-            window, step, lambda seen: spec.kind.compute(seen, needed, region, spec.size, arguments)
-        )
+        if into is None:
+            return _computed(spec, window, needed, region, arguments)
+        # Strips of rows, so that each lies in the processor's cache until it is written where it belongs.
+        for first in range(region.top, region.bottom, max(1, height)):
+            strip = region._replace(top=first, bottom=min(first + height, region.bottom))
+            part = spec.kind.needs(strip, spec.size, spec.step.arguments).cut(needed) if height < rows else needed
+            seen = window[part.seen_from(needed.top, needed.left).slices]
+            into[strip.seen_from(region.top, region.left).slices] = _computed(spec, seen, part, strip, arguments)
+    return into
+
+
+def _computed(spec: Spec, window: Array, at: Region, region: Region, arguments: Any) -> Array:
+    """Return a region of the result from the image's pixels at a region that holds what it needs."""
+    step = spec.step
+    result: Array = step.operation.carry_out(
+        window, step, lambda seen: spec.kind.compute(seen, at, region, spec.size, arguments)
+    )
     if result.shape != (*region.shape, *spec.tail) or result.dtype != spec.dtype:
         raise ArrayError(f"{step!r} gave {result.dtype} {result.shape} for a region of {region.shape}")
     return result

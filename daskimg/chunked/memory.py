@@ -15,7 +15,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 from dask.local import get_sync
 
-from daskimg.chunked.geometric import GeometricLayer
+from daskimg.chunked.geometric import GeometricLayer, compute_region
 from daskimg.chunked.layer import LocalLayer
 from daskimg.chunked.linked import LinkedLayer
 from daskimg.chunked.strips import run_block
@@ -76,8 +76,8 @@ def to_numpy(image: da.Array) -> Array:
 
 
 def _write(into: Array, function: Any, *arguments: Any) -> None:
-    if function is run_block:
-        run_block(*arguments, into=into)
+    if function in (run_block, compute_region):
+        function(*arguments, into=into)
         return
     block = function(*arguments)
     if block.ctypes.data != into.ctypes.data:  # it may have been written in place

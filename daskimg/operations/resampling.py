@@ -7,6 +7,7 @@ else the weights are made here, as OpenCV's `resize.cpp` makes them, and applied
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -54,12 +55,12 @@ class Axis:
     interpolation: str
     precise: bool = False
 
-    @property
+    @functools.cached_property
     def ratio(self) -> Fraction:
         """Pixels of the image per pixel of the result."""
         return Fraction(self.before, self.after)
 
-    @property
+    @functools.cached_property
     def is_exact(self) -> bool:
         """Whether all positions are exact numbers, so that OpenCV works on parts as on the whole."""
         denominator = self.ratio.denominator
@@ -192,6 +193,9 @@ def _lanczos(x: Array) -> Array:
     return scaled
 
 
+_axis = functools.lru_cache(maxsize=256)(Axis)  # each is asked many times
+
+
 def axes(before: tuple[int, int], after: tuple[int, int], interpolation: str, like: Array) -> tuple[Axis, Axis]:
     """Return both axes of an image that is resized, rows first, with OpenCV's choices for its type and channels."""
     if interpolation == "area" and (after[0] > before[0] or after[1] > before[1]):
@@ -202,7 +206,7 @@ def axes(before: tuple[int, int], after: tuple[int, int], interpolation: str, li
         (interpolation == "linear" and like.dtype != np.uint8)
         or (interpolation == "cubic" and like.dtype != np.float64)
     )
-    rows, columns = (Axis(*lengths, interpolation, precise) for lengths in zip(before, after, strict=True))
+    rows, columns = (_axis(*lengths, interpolation, precise) for lengths in zip(before, after, strict=True))
     return rows, columns
 
 
