@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 if not (Path(__file__).resolve().parents[1] / "docs").is_dir():
@@ -59,6 +60,11 @@ def test_the_table_is_what_is_found(table, committed):
     written = {key: line for key, line in committed.items() if isinstance(key, tuple)}
     assert set(found) == set(written), REMEDY
     assert {key: (found[key], written[key]) for key in found if not agrees(found[key], written[key])} == {}, REMEDY
+
+
+def test_each_cell_is_counted_once(table):
+    counts = np.array(list(exactness.tally(table).values()))
+    assert (counts.sum(axis=0) == len(table)).all()
 
 
 def test_our_operations_are_within_what_they_declare(table):
