@@ -24,6 +24,9 @@ class Contest(NamedTuple):
     at_most: float
 
 
+# Bands of rows, as they lie in memory: each as large as a square chunk of 4096 pixels a side.
+CHUNKS = (1024, -1)
+
 CONTESTS = [
     Contest("canny", di.canny(low=100, high=200), lambda image: cv2.Canny(image, 100, 200), 1),
     Contest("connected_components", di.connected_components(), lambda image: cv2.connectedComponents(image)[1], 1.2),
@@ -59,7 +62,7 @@ def results(side: int, rounds: int) -> list[Result]:
     for contest in CONTESTS:
         print(contest.name, file=sys.stderr)
         image = parts if contest.name.startswith("connected") else photo
-        lazy = contest.step(da.from_array(image, chunks=chain.CHUNK))
+        lazy = contest.step(da.from_array(image, chunks=CHUNKS))
         if not np.array_equal(di.to_numpy(lazy), contest.in_cv2(image)):
             raise AssertionError(f"{contest.name} differs from OpenCV on the whole image")
         seconds = interleaved(
