@@ -416,7 +416,8 @@ own result, and is called exact. [dask-image beside daskimg](dask-image.md) says
 **What is not exact, and why.** `bilateral_filter` may deviate by one level, because OpenCV switches its inner loop by
 the size of the window; so may `filter2d` and `sep_filter2d` with kernels of floats, of which OpenCV takes large ones
 through a Fourier transform. `resize` may by one level, and floats in `pyramid_down`, `integral_image` and `laplacian`
-within the error of adding the same numbers in another order. With the parameters of this page some of them are exact.
+within the error of adding the same numbers in another order, which in `integral_image` grows with the image. With the
+parameters of this page some of them are exact.
 `watershed` gives the same pixels for any chunks; OpenCV's are these on images up to the size of its `tile` only.
 """
 
