@@ -628,3 +628,26 @@ def test_steps_with_validity_travel():
 def test_every_operation_says_what_becomes_of_missing_pixels():
     for operation in di.list_operations().values():
         assert rule_in_words(operation).endswith((".", "`.")), operation.name
+
+
+@pytest.mark.parametrize("step", [di.pyramid_down(), di.resize(scale=0.5, interpolation="area")], ids=str)
+def test_smaller_images_are_made_of_valid_pixels_only(step):
+    """What is hidden changes nothing, and where all that a pixel is made of is valid, it is OpenCV's."""
+    hidden = np.zeros((60, 80), bool)
+    hidden[20:30, 30:45] = True
+    plain = np.random.default_rng(4).integers(1, 255, hidden.shape, np.uint8)
+
+    def small(fill):
+        values = np.where(hidden, fill, plain).astype(np.uint8)
+        image = xarray.DataArray(da.from_array(values, chunks=17), dims=("y", "x"), attrs={"nodata": fill})
+        return step(image.assign_coords(valid=(("y", "x"), ~hidden)))
+
+    first, second = small(0), small(255)
+    assert first.shape == (30, 40)
+    np.testing.assert_array_equal(first.valid, second.valid)
+    valid = first.valid.values
+    assert 0 < (~valid).sum() < 150
+    np.testing.assert_array_equal(first.values[valid], second.values[valid])
+    far = np.ones_like(valid)
+    far[8:17, 13:25] = False
+    np.testing.assert_array_equal(first.values[far], step(plain)[far])
