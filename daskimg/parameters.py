@@ -309,6 +309,8 @@ def _check_string(parameter: Parameter, value: Any) -> tuple[Any, str]:
 
 
 def _check_choice(parameter: Parameter, value: Any) -> tuple[Any, str]:
+    if isinstance(value, int) and str(value) in parameter.choices:  # connectivity=8 means "8"
+        return str(value), ""
     if isinstance(value, str) and value in parameter.choices:
         return value, ""
     hint = suggest(value, parameter.choices) if isinstance(value, str) else ""

@@ -634,3 +634,12 @@ def test_channels_are_refused_with_a_remedy():
         di.colormap(np.zeros((3, 3, 3), np.uint8))
     with pytest.raises(ArrayError, match="put to_rgb before it"):
         di.sepia(np.zeros((3, 3), np.uint8))
+
+
+def test_choices_that_are_numbers_may_be_given_as_numbers():
+    assert di.connected_components(connectivity=4) == di.connected_components(connectivity="4")
+    assert di.Pipeline.from_text("connected_components connectivity=4") == di.Pipeline(
+        di.connected_components(connectivity=4)
+    )
+    with pytest.raises(ParameterError, match="one of 4 8"):
+        di.connected_components(connectivity=6)

@@ -26,7 +26,5 @@ from daskimg.operations.transform import *
 from daskimg.operations.warp import *
 from daskimg.operations.watershed import *
 
-if (
-    not _typing.TYPE_CHECKING
-):  # without the modules themselves, called as something that another one offers
+if not _typing.TYPE_CHECKING:  # without the modules themselves, called as something that another one offers
     __all__ = [name for name, thing in list(globals().items()) if name[0] != "_" and not isinstance(thing, _ModuleType)]
