@@ -190,7 +190,8 @@ class Linked(Kind):
     state_bytes : float
         What a state takes per pixel: small states of small images are held between the passes.
     starts_in_result : bool
-        Whether `local` also gets `into`: where the block of the result will lie, for the state to be made there; or None.
+        Whether `local` also gets `into`: where the block of the result will lie, so that the state is made there; or
+        None.
     seed : callable
         `(parameters) -> (row, column)` of a pixel whose value `local` needs: it gets it as `parameters.seed`.
     keeps_type : bool

@@ -56,8 +56,8 @@ def _integrated(block: Array, carried: tuple[Carried, ...], p: Any, where: Windo
 INTEGRAL = Separable((Sweep(0, _down, _add), Sweep(1, _along, _add)), _integrated, lead=1)
 
 
-# Sums of float64 in another order deviate, the more the larger the image is; the bound here is that of a hundred pixels a
-# side, as the suite draws them, and the Notes say how it grows.
+# Sums of float64 in another order deviate, the more the larger the image is; the bound here is that of a hundred pixels
+# a side, as the suite draws them, and the Notes say how it grows.
 @operation(
     kind=INTEGRAL,
     dtypes=lambda p: "uint8 uint16 int16" if p.to in ("int32", "int64") else "uint8 uint16 int16 float32 float64",
