@@ -6,8 +6,9 @@ from typing import Any
 
 import dask
 import dask.array as da
-from dask._task_spec import GraphNode, Task, convert_legacy_graph
+from dask._task_spec import GraphNode, Task, TaskRef, convert_legacy_graph
 from dask.base import clone_key
+from dask.graph_manipulation import chunks
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from dask.utils import parse_bytes
 
@@ -33,8 +34,9 @@ def may_be_held(nbytes: float) -> bool:
 def again(image: da.Array, after: da.Array) -> da.Array:
     """Return the same lazy image under other keys, so that its chunks are computed anew for a second pass.
 
-    An image that may be held, or whose chunks are in memory anyway, is returned as it is. Nothing makes the second pass
-    wait but what it needs of the first: if its reading did too, dask would not find the order that holds few chunks.
+    An image that may be held, or whose chunks are in memory anyway, is returned as it is. Reading waits for the first
+    pass, else idle threads would read the image while its results are put together. It waits row by row, each for the
+    one before: so dask goes through the image in this order and holds few chunks.
 
     Parameters
     ----------
@@ -50,6 +52,7 @@ def again(image: da.Array, after: da.Array) -> da.Array:
     layers: dict[str, Any] = dict(graph.layers)
     dependencies: dict[str, set[str]] = {name: set(needs) for name, needs in graph.dependencies.items()}
     renamed: dict[str, str] = {}
+    gates: dict[Any, GraphNode] = {}
     for name in graph._toposort_layers():
         layer, needs = graph.layers[name], graph.dependencies[name]
         changed = {need: renamed[need] for need in needs if need in renamed}
@@ -60,10 +63,17 @@ def again(image: da.Array, after: da.Array) -> da.Array:
         if isinstance(layer, LocalLayer):
             layers[new] = layer.moved(new, renamed.get(layer.source, layer.source))
             continue
-        tasks = _moved_tasks(layer, changed, seed)
+        before = len(gates)
+        tasks = _moved_tasks(layer, changed, after, gates)
         layers[new] = MaterializedLayer(tasks, annotations=layer.annotations)
+        if len(gates) > before:
+            dependencies[new].add(_gates_of(after))
     if not renamed:
         return image
+    for name, layer in after.dask.layers.items():
+        layers.setdefault(name, layer)
+        dependencies.setdefault(name, set(after.dask.dependencies[name]))
+    layers[_gates_of(after)], dependencies[_gates_of(after)] = MeasuredLayer(gates), {after.name}
     # What only the first pass needs is left out.
     whole = HighLevelGraph(layers, dependencies)
     new = renamed[image.name]
@@ -77,11 +87,18 @@ def _is_held(layer: Layer) -> bool:
     )
 
 
-def _moved_tasks(layer: Layer, changed: dict[str, str], seed: str) -> dict[Any, GraphNode]:
-    """Return a layer's tasks under new keys, which use what has been moved."""
+def _gates_of(after: da.Array) -> str:
+    return f"{after.name}-gate"
+
+
+def _moved_tasks(
+    layer: Layer, changed: dict[str, str], after: da.Array, gates: dict[Any, GraphNode]
+) -> dict[Any, GraphNode]:
+    """Return a layer's tasks under new keys, which use what has been moved; those that begin anew wait at a gate."""
     old: dict[Any, GraphNode] = convert_legacy_graph(dict(layer))
-    keys = {key: clone_key(key, seed) for key in old}
+    keys = {key: clone_key(key, after.name) for key in old}
     tasks: dict[Any, GraphNode] = {}
+    row: Any = None
     for key, task in old.items():
         swapped = {}
         for need in task.dependencies:
@@ -89,6 +106,18 @@ def _moved_tasks(layer: Layer, changed: dict[str, str], seed: str) -> dict[Any, 
             if need in keys:
                 swapped[need] = keys[need]
             elif name in changed:
-                swapped[need] = clone_key(need, seed)
-        tasks[keys[key]] = task.substitute(swapped, key=keys[key])
+                swapped[need] = clone_key(need, after.name)
+        moved = task.substitute(swapped, key=keys[key])
+        if not swapped and isinstance(task, Task):
+            gate = (_gates_of(after), len(gates) - 1)
+            if not gates or key[1:2] != row:
+                row = key[1:2] if isinstance(key, tuple) else key
+                last, gate = gate, (_gates_of(after), len(gates))
+                gates[gate] = Task(gate, _open, TaskRef(last if gates else (after.name,)))
+            moved = Task(keys[key], chunks.bind, moved, TaskRef(gate))
+        tasks[keys[key]] = moved
     return tasks
+
+
+def _open(before: Any) -> None:
+    """Let the tasks behind a gate begin."""

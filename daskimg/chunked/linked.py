@@ -94,9 +94,8 @@ def apply_linked(kind: Linked, image: da.Array, step: Step) -> da.Array:
     tail = () if channels is None else (0,)
     tasks = {}
     for y, x, where in blocks_of(image):
-        decision = TaskRef((f"{decided.name}-of", y, x))
-        key = (name, y, x, *tail)
-        tasks[key] = Task(key, apply_decision, step, where, bool(tail), TaskRef((found.name, y, x)), decision)
+        key, in_row = (name, y, x, *tail), TaskRef((f"{decided.name}-of", y))
+        tasks[key] = Task(key, apply_decision, step, where, bool(tail), TaskRef((found.name, y, x)), in_row, x)
     layer = LinkedLayer(tasks, found.name, kind.starts_in_result and not tail)
     graph = HighLevelGraph.from_collections(name, layer, dependencies=[found, decided])  # type: ignore[list-item]
     cut = (*image.chunks[:2], *((channels,) for _ in tail))
@@ -191,7 +190,7 @@ def _find_parts(run: LinkedRun, place: Place, own: Any, *values: Any, into: Arra
 
 
 def _decide_all(found: da.Array, image: da.Array, step: Step, name: str) -> da.Array:
-    """Return a lazy array of one chunk, beside which stands the decision for each block: keys `NAME-of`."""
+    """Return a lazy array of one chunk, beside which stand the decisions for each row of blocks: keys `NAME-of`."""
     layout = image.numblocks[:2]
     tasks: dict[Any, Task] = {}
     gathered: list[TaskRef] = []
@@ -205,9 +204,10 @@ def _decide_all(found: da.Array, image: da.Array, step: Step, name: str) -> da.A
         tasks[key] = Task(key, _gathered, *gathered)
         gathered = [TaskRef(key)]
     tasks[(name,)] = Task((name,), decide_all, step, layout, *gathered)
-    for number, (y, x, _) in enumerate(blocks_of(image)):
-        key = (f"{name}-of", y, x)
-        tasks[key] = Task(key, _decision, TaskRef((name,)), number)
+    for y in range(layout[0]):
+        key = (f"{name}-of", y)
+        before = [TaskRef((f"{name}-of", y - 1))] if y else []  # also for the order
+        tasks[key] = Task(key, _decisions, TaskRef((name,)), slice(y * layout[1], (y + 1) * layout[1]), *before)
     graph = HighLevelGraph.from_collections(name, MeasuredLayer(tasks), dependencies=[found])  # type: ignore[list-item]
     return da.Array(graph, name, (), dtype=object)
 
@@ -221,14 +221,16 @@ def _parts_alone(found: tuple[Any, Parts]) -> Parts:
     return found[1]
 
 
-def _decision(decisions: list[Any], number: int) -> Any:
-    return decisions[number]
+def _decisions(decisions: list[Any], row: slice, *before: Any) -> list[Any]:
+    return decisions[row]
 
 
-def apply_decision(step: Step, where: Window, has_channels: bool, found: tuple[Any, Parts], decision: Any) -> Array:
-    """Return a block of the result from its state and what was decided."""
+def apply_decision(
+    step: Step, where: Window, has_channels: bool, found: tuple[Any, Parts], in_row: list[Any], column: int
+) -> Array:
+    """Return a block of the result from its state and what was decided for its row of blocks."""
     with one_cv2_thread():
-        block = kind_of(step).apply(found[0], decision, step.arguments, where)
+        block = kind_of(step).apply(found[0], in_row[column], step.arguments, where)
     return block[:, :, np.newaxis] if has_channels and block.ndim == 2 else block
 
 
