@@ -411,7 +411,7 @@ def compute_region(spec: Spec, place: Place, *values: Any, into: Array | None = 
     window = native(_window(spec, needed, corners, pieces))
     arguments = spec.arguments([native(one) for one in images])
     rows = region.bottom - region.top
-    height = rows if images else max(1, 2 * rows * strips.STRIP_BYTES // max(1, window.nbytes))
+    height = rows if images else max(1, 8 * rows * strips.STRIP_BYTES // max(1, window.nbytes))
     if into is None and height < rows:
         into = np.empty((*region.shape, *spec.tail), spec.dtype)
     with one_cv2_thread():
