@@ -218,6 +218,38 @@ def test_canny_of_colors_takes_the_steepest_channel():
     np.testing.assert_array_equal(lazily(di.canny(low=60, high=150), image, (13, 17, -1)), cv2.Canny(image, 60, 150))
 
 
+NEARLY_DIAGONAL = np.array(
+    [
+        [189, 196, 155, 179, 155, 136, 90, 116, 145],
+        [194, 173, 129, 155, 150, 159, 124, 156, 159],
+        [155, 132, 144, 131, 125, 164, 140, 156, 133],
+        [150, 110, 130, 108, 132, 171, 168, 118, 102],
+        [118, 116, 103, 83, 89, 114, 131, 98, 116],
+        [131, 125, 135, 125, 140, 153, 117, 84, 89],
+        [140, 122, 149, 177, 186, 168, 150, 133, 108],
+        [156, 183, 162, 161, 168, 144, 138, 160, 172],
+        [140, 196, 172, 140, 166, 127, 116, 130, 140],
+    ],
+    np.uint8,
+)
+
+
+def test_canny_does_not_depend_on_opencvs_threads():
+    """Of one thread, OpenCV uses Intel's Canny, which takes this pixel's slope for a diagonal one."""
+    image = NEARLY_DIAGONAL
+    step = di.canny(low=628, high=1599, aperture=5)
+    results, before = [], cv2.getNumThreads()
+    try:
+        for threads in (1, 2):
+            cv2.setNumThreads(threads)
+            results += [step(image), lazily(step, image, (5, 6))]
+    finally:
+        cv2.setNumThreads(before)
+    assert results[0][4, 4] == 255
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+
+
 def test_canny_needs_its_reach():
     from dataclasses import replace
 

@@ -15,8 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import dask.array as da
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from daskimg.chunked.reduction import as_delayed, reduce_image
 from daskimg.errors import ArrayError, DtypeError, ParameterError
@@ -249,8 +248,8 @@ def _linked(outlines: _Outlines) -> _Outlines:
     follower = by_head[np.minimum(np.searchsorted(heads, leads, sorter=by_head), count - 1)]
     linked = np.flatnonzero(heads[follower] == leads)
     after = follower[linked]
-    graph = coo_array((np.ones(len(linked), np.int8), (linked, after)), shape=(count, count))
-    number, chain = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(linked), np.int8), (linked, after)), shape=(count, count))
+    number, chain = scipy.sparse.csgraph.connected_components(graph, directed=False)
     before = np.arange(count)
     before[after] = linked
     # A chain begins where nothing leads; a ring at its least key.

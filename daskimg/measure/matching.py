@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import dask.array as da
 import numpy as np
-from scipy import fft, ndimage
+import scipy
 
 from daskimg.chunked.reduction import as_delayed, reduce_image
 from daskimg.chunked.spectral import in_columns, restored_rows, transformed_rows
@@ -116,11 +116,11 @@ def _best(window: Array, where: Window, own: Own | None = None, *, threshold: fl
     best = passing.copy()
     if distance and passing.any():
         size = 2 * distance + 1
-        lines = ndimage.maximum_filter1d(score, size, axis=1, mode="constant", cval=-np.inf)
-        best &= score >= ndimage.maximum_filter1d(lines, size, axis=0, mode="constant", cval=-np.inf)
+        lines = scipy.ndimage.maximum_filter1d(score, size, axis=1, mode="constant", cval=-np.inf)
+        best &= score >= scipy.ndimage.maximum_filter1d(lines, size, axis=0, mode="constant", cval=-np.inf)
         for part, axis in ((lines, 0), (score, 1)):  # the rows before, and what is before it in its own
             before = np.full(score.shape, -np.inf, score.dtype)
-            ahead = ndimage.maximum_filter1d(
+            ahead = scipy.ndimage.maximum_filter1d(
                 part, distance, axis=axis, mode="constant", cval=-np.inf, origin=(distance - 1) // 2
             )
             if axis == 0:
@@ -242,20 +242,20 @@ def _prepared(plane: Any, real: np.dtype[Any], window: str | None) -> da.Array:
         down, along = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / max(n - 1, 1)) for n in lazy.shape)
         down, along = np.sqrt(down).astype(real), np.sqrt(along).astype(real)
         lazy = lazy * da.from_array(down, chunks=-1)[:, np.newaxis] * da.from_array(along, chunks=-1)
-    beyond = [(0, fft.next_fast_len(n, real=True) - n) for n in lazy.shape]
+    beyond = [(0, scipy.fft.next_fast_len(n, real=True) - n) for n in lazy.shape]
     padded: da.Array = da.pad(lazy, beyond) if any(after for _, after in beyond) else lazy
     return padded
 
 
 def _cross_power(first: Array, second: Array) -> Array:
     """Return the phases of the cross-power spectrum of whole columns, transformed back along them."""
-    power = fft.fft(second, axis=0)
-    power *= fft.fft(first, axis=0).conj()
+    power = scipy.fft.fft(second, axis=0)
+    power *= scipy.fft.fft(first, axis=0).conj()
     size = np.abs(power)
     some = np.finfo(size.dtype).eps  # as OpenCV: frequencies that are hardly there count little
     with np.errstate(invalid="ignore"):  # NaN
         power /= size + np.divide(some, size, out=np.ones_like(size), where=size > 0)
-    back: Array = fft.ifft(power, axis=0, overwrite_x=True)
+    back: Array = scipy.fft.ifft(power, axis=0, overwrite_x=True)
     return back
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+import scipy
 
 from daskimg.kinds import Array, TwoPass, Window
 from daskimg.operation import operation
@@ -103,7 +104,8 @@ def _tables(counts: Counts, p: Any) -> Array:
         if not bare[tile]:
             tables[tile] = [_table(one, p.clip_limit) for one in several]
     if bare.any():
-        tables = tables[tuple(distance_transform_edt(bare, return_distances=False, return_indices=True))]
+        nearest = scipy.ndimage.distance_transform_edt(bare, return_distances=False, return_indices=True)
+        tables = tables[tuple(nearest)]
     return tables
 
 
@@ -126,14 +128,22 @@ def _interpolate(image: Array, tables: Array, p: Any, where: Window) -> Array:
 
     def blended(plane: Array, number: int) -> Array:
         result = np.empty_like(plane)
+        y_cells = along_y.cells(where.row, len(plane))
         for left in range(0, plane.shape[1], WIDEST):
             right = min(left + WIDEST, plane.shape[1])
-            x_cells = along_x.cells(where.column + left, right - left)
-            y_cells = along_y.cells(where.row, len(plane))
+            height = min(max(1, PIECE // (right - left)), len(plane))
+            x_cells = _columns(along_x, where.column + left, right - left, height)
             _blend(plane[:, left:right], tables[:, :, number], y_cells, x_cells, result[:, left:right])
         return result
 
     return on_planes(image, p.color, blended)
+
+
+@functools.lru_cache(maxsize=64)
+def _columns(along_x: Tiling, first: int, count: int, height: int) -> tuple[Any, Array, Array]:
+    """Return the cells of some columns, with the weights of their pixels in as many rows as are blended together."""
+    columns, left, right = along_x.cells(first, count)
+    return columns, np.repeat(left[np.newaxis], height, axis=0), np.repeat(right[np.newaxis], height, axis=0)
 
 
 def _blend(plane: Array, tables: Array, along_y: Any, along_x: Any, result: Array) -> None:
@@ -141,13 +151,12 @@ def _blend(plane: Array, tables: Array, along_y: Any, along_x: Any, result: Arra
 
     The four values of a pixel are looked up at once, as one number of four times the size.
     """
-    height, width = min(max(1, PIECE // plane.shape[1]), len(plane)), plane.shape[1]
-    (rows, above, below), (columns, left, right) = along_y, along_x
+    (rows, above, below), (columns, lefts, rights) = along_y, along_x
+    height, width = lefts.shape
     together = np.dtype(np.int32 if plane.itemsize == 1 else np.float64)  # OpenCV has no 64-bit integers
     found = np.empty((height, width), together)
     values = [np.empty((height, width), plane.dtype) for _ in range(4)]
     sums = [np.empty((height, width), np.float32) for _ in range(3)]
-    lefts, rights = (np.repeat(one[np.newaxis], height, axis=0) for one in (left, right))
     for stretch, up, down in rows:
         joined = [
             np.stack([tables[y, x] for y in (up, down) for x in (before, after)], axis=1).view(together).ravel()

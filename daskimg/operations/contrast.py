@@ -134,9 +134,9 @@ def _stretched(image: Array, found: Array, p: Any) -> Array:
     missing = ~counts(image)
     if found[0] > found[1]:
         return image.copy()
-    # Two more values show OpenCV the range of the whole image.
+    # Two more values show OpenCV the range of the whole image, which nothing else may widen: not a pixel without data.
     line = np.empty((1, image.size + 2), image.dtype)
-    line[0, :-2] = np.where(missing, found[0], image).ravel() if missing.any() else image.ravel()
+    line[0, :-2] = np.where(missing, found[0], np.clip(image, *found.astype(image.dtype))).ravel()
     line[0, -2:] = found
     result = cv2.normalize(line, np.empty_like(line), low, high, cv2.NORM_MINMAX)[0, :-2].reshape(image.shape)
     return np.where(missing, image, result) if missing.any() else result

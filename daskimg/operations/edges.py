@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
 import cv2
@@ -220,6 +222,21 @@ def laplacian(image: Array, *, ksize: Aperture = 1, border: Border = "reflect_10
 
 # Canny's edges are linked: a weak line may owe its place to a strong pixel any number of chunks away.
 
+
+@contextlib.contextmanager
+def _opencvs_own() -> Iterator[None]:
+    """Keep Intel's Canny out, which OpenCV calls on one thread only: it takes some slopes for other directions.
+
+    The setting is the thread's own.
+    """
+    before = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)
+    try:
+        yield
+    finally:
+        cv2.ipp.setUseIPP(before)
+
+
 FRAME = 64  # pixels: how deep weak lines are followed from a side at first
 
 
@@ -233,17 +250,18 @@ class Lines(NamedTuple):
 
 
 def _find_lines(window: Array, margins: Margins, p: Any, where: Window) -> tuple[Lines, Parts]:
-    gx, gy, ring = _gradients(window, margins, p.aperture)
-    low, high = sorted((p.low, p.high))
-    if p.aperture == 7:  # the derivatives are a sixteenth of what they would be
-        low, high = low / 16, high / 16
-    edges = np.ascontiguousarray(ring.inner(cv2.Canny(gx, gy, low, high, L2gradient=p.l2_gradient)))
-    depth = FRAME
-    while True:
-        lines, is_whole = _weak_lines(gx, gy, ring, edges, low, p.l2_gradient, depth)
-        if is_whole:
-            break
-        depth *= 4
+    with _opencvs_own():
+        gx, gy, ring = _gradients(window, margins, p.aperture)
+        low, high = sorted((p.low, p.high))
+        if p.aperture == 7:  # the derivatives are a sixteenth of what they would be
+            low, high = low / 16, high / 16
+        edges = np.ascontiguousarray(ring.inner(cv2.Canny(gx, gy, low, high, L2gradient=p.l2_gradient)))
+        depth = FRAME
+        while True:
+            lines, is_whole = _weak_lines(gx, gy, ring, edges, low, p.l2_gradient, depth)
+            if is_whole:
+                break
+            depth *= 4
     count = int(lines.part.max(initial=1)) + 1
     sides = []
     for number, axis in ((0, 0), (-1, 0), (0, 1), (-1, 1)):
@@ -391,7 +409,10 @@ def canny(
     Notes
     -----
     `cv2.Canny`, bit for bit under any chunking: a weak line may owe its place to a strong pixel any number of chunks
-    away. J. Canny, "A computational approach to edge detection", IEEE PAMI 8, 1986.
+    away. Where OpenCV is kept to one thread it hands images over to Intel's library, which decides otherwise in about
+    one of ten million pixels; here its own code runs always.
+
+    J. Canny, "A computational approach to edge detection", IEEE PAMI 8, 1986.
 
     Examples
     --------
@@ -403,4 +424,5 @@ def canny(
     """
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
-    return cv2.Canny(image, low, high, apertureSize=aperture, L2gradient=l2_gradient)
+    with _opencvs_own():
+        return cv2.Canny(image, low, high, apertureSize=aperture, L2gradient=l2_gradient)

@@ -15,7 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy import sparse
+import scipy
 
 from daskimg.kinds import Array
 from daskimg.operations.kernels import LANES, to_integers
@@ -140,7 +140,7 @@ class Axis:
             weights = np.rint(weights * np.float32(1 << _BITS))
         # As it stands: the order of additions is OpenCV's, and pixels that are clamped to the edge occur repeatedly.
         ends = np.searchsorted(rows, np.arange(stop - start + 1))
-        return sparse.csr_array((weights.astype(dtype), pixels - first, ends), shape=(stop - start, last - first))
+        return scipy.sparse.csr_array((weights.astype(dtype), pixels - first, ends), shape=(stop - start, last - first))
 
     def _area(self, start: int, stop: int) -> tuple[Array, Array, Array]:
         """Return the rows, columns and weights of means over the area of each pixel, as OpenCV's table has them."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from scipy import fft
+import scipy
 
 from daskimg.errors import ParameterError
 from daskimg.kinds import Array, Spectral
@@ -25,7 +25,7 @@ def spectral_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def rows_transformed(image: Array) -> Array:
     """Return the transform of each row, NaN all through where a number is not finite."""
     real = np.float64 if image.dtype.itemsize == 8 else np.float32
-    spectrum: Array = fft.rfft(image.astype(real, copy=False), axis=1)
+    spectrum: Array = scipy.fft.rfft(image.astype(real, copy=False), axis=1)
     if image.dtype.kind == "f":
         spectrum[~np.isfinite(image).reshape(len(image), -1).all(axis=1)] = np.nan
     return spectrum
@@ -33,16 +33,16 @@ def rows_transformed(image: Array) -> Array:
 
 def columns_filtered(spectrum: Array, along: Array, kind: Spectral, parameters: Any) -> Array:
     """Return what a filter leaves of whole columns of a spectrum, transformed back along the columns."""
-    down = fft.fftfreq(len(spectrum))[:, np.newaxis]
+    down = scipy.fft.fftfreq(len(spectrum))[:, np.newaxis]
     factors = kind.response(down, along, parameters).reshape(*spectrum.shape[:2], *(1 for _ in spectrum.shape[2:]))
     real = spectrum.real.dtype
-    back: Array = fft.ifft(fft.fft(spectrum, axis=0) * factors.astype(real), axis=0, overwrite_x=True)
+    back: Array = scipy.fft.ifft(scipy.fft.fft(spectrum, axis=0) * factors.astype(real), axis=0, overwrite_x=True)
     return back
 
 
 def rows_restored(spectrum: Array, columns: int, to: np.dtype[Any]) -> Array:
     """Return the image whose rows these are the transforms of."""
-    image: Array = fft.irfft(spectrum, columns, axis=1)
+    image: Array = scipy.fft.irfft(spectrum, columns, axis=1)
     return image.astype(to, copy=False) if to.kind == "f" else to_integers(image, to)
 
 
@@ -73,7 +73,7 @@ SPECTRAL = Spectral(_response)
 
 def _filtered(image: Array, **parameters: Any) -> Array:
     spectrum = rows_transformed(image)
-    frequencies = fft.rfftfreq(image.shape[1])
+    frequencies = scipy.fft.rfftfreq(image.shape[1])
     filtered = columns_filtered(spectrum, frequencies, SPECTRAL, SimpleNamespace(**parameters))
     return rows_restored(filtered, image.shape[1], image.dtype)
 

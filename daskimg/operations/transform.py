@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-from scipy import fft
+import scipy
 
 from daskimg.errors import ArrayError, DtypeError
 from daskimg.kinds import Array, Carried, Separable, Sliding, Sweep, Window
@@ -117,9 +117,9 @@ def _correlation(spectrum: Array, weights: Array, shape: tuple[int, int], whole:
 
     Sums of whole numbers are exact: they are rounded.
     """
-    size = [fft.next_fast_len(side, real=True) for side in shape]
-    product = spectrum * fft.rfft2(weights, size, axes=(0, 1)).conj()
-    sums = fft.irfft2(product.sum(axis=2), size)
+    size = [scipy.fft.next_fast_len(side, real=True) for side in shape]
+    product = spectrum * scipy.fft.rfft2(weights, size, axes=(0, 1)).conj()
+    sums = scipy.fft.irfft2(product.sum(axis=2), size)
     sums = sums[: shape[0] - weights.shape[0] + 1, : shape[1] - weights.shape[1] + 1]
     result: Array = np.rint(sums) if whole else sums
     return result
@@ -132,8 +132,8 @@ def _boxes(sums: Array, high: int, wide: int) -> Array:
 
 
 def _transform(image: Array) -> Array:
-    size = [fft.next_fast_len(side, real=True) for side in image.shape[:2]]
-    spectrum: Array = fft.rfft2(image, size, axes=(0, 1))
+    size = [scipy.fft.next_fast_len(side, real=True) for side in image.shape[:2]]
+    spectrum: Array = scipy.fft.rfft2(image, size, axes=(0, 1))
     return spectrum
 
 
