@@ -10,6 +10,7 @@ from dask._task_spec import GraphNode, Task, TaskRef, convert_legacy_graph
 from dask.base import clone_key
 from dask.graph_manipulation import chunks
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
+from dask.tokenize import tokenize
 from dask.utils import parse_bytes
 
 from daskimg.chunked.layer import LocalLayer
@@ -64,16 +65,16 @@ def again(image: da.Array, after: da.Array) -> da.Array:
             layers[new] = layer.moved(new, renamed.get(layer.source, layer.source))
             continue
         before = len(gates)
-        tasks = _moved_tasks(layer, changed, after, gates)
+        tasks = _moved_tasks(layer, changed, after, _gates_of(image, after), gates)
         layers[new] = MaterializedLayer(tasks, annotations=layer.annotations)
         if len(gates) > before:
-            dependencies[new].add(_gates_of(after))
+            dependencies[new].add(_gates_of(image, after))
     if not renamed:
         return image
     for name, layer in after.dask.layers.items():
         layers.setdefault(name, layer)
         dependencies.setdefault(name, set(after.dask.dependencies[name]))
-    layers[_gates_of(after)], dependencies[_gates_of(after)] = MeasuredLayer(gates), {after.name}
+    layers[_gates_of(image, after)], dependencies[_gates_of(image, after)] = MeasuredLayer(gates), {after.name}
     # What only the first pass needs is left out.
     whole = HighLevelGraph(layers, dependencies)
     new = renamed[image.name]
@@ -87,12 +88,12 @@ def _is_held(layer: Layer) -> bool:
     )
 
 
-def _gates_of(after: da.Array) -> str:
-    return f"{after.name}-gate"
+def _gates_of(image: da.Array, after: da.Array) -> str:
+    return f"gates-{tokenize(image.name, after.name)}"  # several images may wait for the same
 
 
 def _moved_tasks(
-    layer: Layer, changed: dict[str, str], after: da.Array, gates: dict[Any, GraphNode]
+    layer: Layer, changed: dict[str, str], after: da.Array, name_of_gates: str, gates: dict[Any, GraphNode]
 ) -> dict[Any, GraphNode]:
     """Return a layer's tasks under new keys, which use what has been moved; those that begin anew wait at a gate."""
     old: dict[Any, GraphNode] = convert_legacy_graph(dict(layer))
@@ -109,10 +110,10 @@ def _moved_tasks(
                 swapped[need] = clone_key(need, after.name)
         moved = task.substitute(swapped, key=keys[key])
         if not swapped and isinstance(task, Task):
-            gate = (_gates_of(after), len(gates) - 1)
+            gate = (name_of_gates, len(gates) - 1)
             if not gates or key[1:2] != row:
                 row = key[1:2] if isinstance(key, tuple) else key
-                last, gate = gate, (_gates_of(after), len(gates))
+                last, gate = gate, (name_of_gates, len(gates))
                 gates[gate] = Task(gate, _open, TaskRef(last if gates else (after.name,)))
             moved = Task(keys[key], chunks.bind, moved, TaskRef(gate))
         tasks[keys[key]] = moved
