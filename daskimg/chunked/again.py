@@ -53,7 +53,7 @@ def again(image: da.Array, after: da.Array) -> da.Array:
     layers: dict[str, Any] = dict(graph.layers)
     dependencies: dict[str, set[str]] = {name: set(needs) for name, needs in graph.dependencies.items()}
     renamed: dict[str, str] = {}
-    gates: dict[Any, GraphNode] = {}
+    gates = _Gates(image, after)
     for name in graph._toposort_layers():
         layer, needs = graph.layers[name], graph.dependencies[name]
         changed = {need: renamed[need] for need in needs if need in renamed}
@@ -64,17 +64,14 @@ def again(image: da.Array, after: da.Array) -> da.Array:
         if isinstance(layer, LocalLayer):
             layers[new] = layer.moved(new, renamed.get(layer.source, layer.source))
             continue
-        before = len(gates)
-        tasks = _moved_tasks(layer, changed, after, _gates_of(image, after), gates)
-        layers[new] = MaterializedLayer(tasks, annotations=layer.annotations)
-        if len(gates) > before:
-            dependencies[new].add(_gates_of(image, after))
+        layers[new] = MaterializedLayer(_moved_tasks(layer, changed, seed, gates), annotations=layer.annotations)
+        dependencies[new].add(gates.name)
     if not renamed:
         return image
     for name, layer in after.dask.layers.items():
         layers.setdefault(name, layer)
         dependencies.setdefault(name, set(after.dask.dependencies[name]))
-    layers[_gates_of(image, after)], dependencies[_gates_of(image, after)] = MeasuredLayer(gates), {after.name}
+    layers[gates.name], dependencies[gates.name] = MeasuredLayer(gates.tasks), {after.name}
     # What only the first pass needs is left out.
     whole = HighLevelGraph(layers, dependencies)
     new = renamed[image.name]
@@ -88,18 +85,33 @@ def _is_held(layer: Layer) -> bool:
     )
 
 
-def _gates_of(image: da.Array, after: da.Array) -> str:
-    return f"gates-{tokenize(image.name, after.name)}"  # several images may wait for the same
+class _Gates:
+    """Makes the gates that reading waits at: one for each row of chunks, behind the one before."""
+
+    def __init__(self, image: da.Array, after: da.Array) -> None:
+        self.name = f"gates-{tokenize(image.name, after.name)}"  # several images may wait for the same
+        self.tasks: dict[Any, GraphNode] = {}
+        self._last: Any = (after.name,)
+        self._row: Any = None
+
+    def of(self, row: Any) -> TaskRef:
+        """Return the gate of a row, the last or a new one."""
+        if not self.tasks or row != self._row:
+            key = (self.name, len(self.tasks))
+            self.tasks[key] = Task(key, wait_for, TaskRef(self._last))
+            self._last, self._row = key, row
+        return TaskRef(self._last)
 
 
-def _moved_tasks(
-    layer: Layer, changed: dict[str, str], after: da.Array, name_of_gates: str, gates: dict[Any, GraphNode]
-) -> dict[Any, GraphNode]:
+def wait_for(before: Any) -> None:
+    """Do nothing: what needs this result waits for what it is given, and does not get it."""
+
+
+def _moved_tasks(layer: Layer, changed: dict[str, str], seed: str, gates: _Gates) -> dict[Any, GraphNode]:
     """Return a layer's tasks under new keys, which use what has been moved; those that begin anew wait at a gate."""
     old: dict[Any, GraphNode] = convert_legacy_graph(dict(layer))
-    keys = {key: clone_key(key, after.name) for key in old}
+    keys = {key: clone_key(key, seed) for key in old}
     tasks: dict[Any, GraphNode] = {}
-    row: Any = None
     for key, task in old.items():
         swapped = {}
         for need in task.dependencies:
@@ -107,18 +119,10 @@ def _moved_tasks(
             if need in keys:
                 swapped[need] = keys[need]
             elif name in changed:
-                swapped[need] = clone_key(need, after.name)
+                swapped[need] = clone_key(need, seed)
         moved = task.substitute(swapped, key=keys[key])
         if not swapped and isinstance(task, Task):
-            gate = (name_of_gates, len(gates) - 1)
-            if not gates or key[1:2] != row:
-                row = key[1:2] if isinstance(key, tuple) else key
-                last, gate = gate, (name_of_gates, len(gates))
-                gates[gate] = Task(gate, _open, TaskRef(last if gates else (after.name,)))
-            moved = Task(keys[key], chunks.bind, moved, TaskRef(gate))
+            row = key[1] if isinstance(key, tuple) else key
+            moved = Task(keys[key], chunks.bind, moved, gates.of(row))
         tasks[keys[key]] = moved
     return tasks
-
-
-def _open(before: Any) -> None:
-    """Let the tasks behind a gate begin."""

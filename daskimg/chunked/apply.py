@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import dask.array as da
 from dask.utils import Dispatch
 
 from daskimg.chunked.local import check_array, extend, with_aligned_images
 from daskimg.chunked.strips import Axes
+from daskimg.kinds import Kind
 from daskimg.operation import check_axes
 from daskimg.pipeline import Step, apply
 
 __all__: list[str] = []
 
+K = TypeVar("K", bound=Kind)
+
 apply_kind = Dispatch("apply_kind")
 """Applies a step to a lazy image `(rows, columns[, channels])` by its kind: `apply_kind(kind, image, step)`."""
+
+
+def kind_of(step: Step, expected: type[K]) -> K:
+    """Return the kind of a step, of which its engine knows the class."""
+    kind = step.operation.declaration.kind
+    assert isinstance(kind, expected)
+    return kind
 
 
 def apply_to_dask(image: da.Array, steps: tuple[Step, ...], axes: Axes | None = None) -> da.Array:

@@ -23,6 +23,7 @@ from dask.tokenize import tokenize
 
 from daskimg.chunked import strips
 from daskimg.chunked.apply import apply_kind
+from daskimg.chunked.layer import LazyLayer
 from daskimg.chunked.strips import native, one_cv2_thread
 from daskimg.errors import ArrayError
 from daskimg.kinds import Array, Geometric, Region, Size
@@ -171,7 +172,7 @@ class Place(NamedTuple):
     corners: tuple[Size, ...]
 
 
-class GeometricLayer(Layer):
+class GeometricLayer(LazyLayer):
     """Is the layer of a geometric step, which makes its tasks when they are asked for.
 
     Parameters
@@ -190,8 +191,6 @@ class GeometricLayer(Layer):
         The names of the second images as dask arrays, in the chunks of the result.
     """
 
-    has_legacy_tasks = False  # a plain class attribute, since finding out would make all tasks
-
     def __init__(
         self,
         name: str,
@@ -208,7 +207,6 @@ class GeometricLayer(Layer):
         self.edges, self.known, self.aligned = edges, known, aligned
         self._source_edges = [[0, *itertools.accumulate(sizes)] for sizes in source_chunks[:2]]
         self._tail = (0,) * len(spec.tail)
-        self._made: dict[Any, GraphNode] | None = None
 
     def __reduce__(self) -> Any:
         fields = (self.name, self.source, self.source_chunks, self.spec, self.edges, self.known, self.aligned)
@@ -290,11 +288,9 @@ class GeometricLayer(Layer):
         ]
         return Task((f"{self.name}-cut", sy, sx), cut_pieces, whole, tuple(parts))
 
-    @property
+    @functools.cached_property
     def _tasks(self) -> dict[Any, GraphNode]:
-        if self._made is None:
-            self._made = self._tasks_for(self._output_keys())
-        return self._made
+        return self._tasks_for(self._output_keys())
 
     def _output_keys(self) -> list[Any]:
         grid = itertools.product(*(range(len(one) - 1) for one in self.edges))
@@ -302,26 +298,9 @@ class GeometricLayer(Layer):
 
     # What dask asks of a layer
 
-    def is_materialized(self) -> bool:
-        """Return whether the tasks have been made."""
-        return self._made is not None
-
-    def __getitem__(self, key: Any) -> GraphNode:
-        return self._tasks[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._tasks)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def get_output_keys(self) -> set[Any]:
         """Return the keys of the result's chunks."""
         return set(self._output_keys())
-
-    def get_dependencies(self, key: Any, all_hlg_keys: Any) -> set[Any]:
-        """Return the keys that a task needs."""
-        return set(self._tasks[key].dependencies)
 
     def cull(self, keys: set[Any], all_hlg_keys: Any) -> tuple[Layer, dict[Any, set[Any]]]:
         """Return a layer of just the tasks that are needed for `keys`, and what each needs."""

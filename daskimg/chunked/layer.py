@@ -69,7 +69,34 @@ class Groups:
 Position = tuple[tuple[int, ...], int, int]
 
 
-class LocalLayer(Layer):
+class LazyLayer(Layer):
+    """Is a layer that makes its tasks, `_tasks`, when they are asked for."""
+
+    has_legacy_tasks = False  # a plain class attribute, since finding out would make all tasks
+
+    @functools.cached_property
+    def _tasks(self) -> dict[Any, GraphNode]:
+        raise NotImplementedError
+
+    def is_materialized(self) -> bool:
+        """Return whether the tasks have been made."""
+        return "_tasks" in self.__dict__
+
+    def __getitem__(self, key: Any) -> GraphNode:
+        return self._tasks[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def get_dependencies(self, key: Any, all_hlg_keys: Any) -> set[Any]:
+        """Return the keys that a task needs."""
+        return set(self._tasks[key].dependencies)
+
+
+class LocalLayer(LazyLayer):
     """Is the layer of one run over a source array.
 
     Parameters
@@ -85,8 +112,6 @@ class LocalLayer(Layer):
     image_keys : tuple
         The keys of second images, which every task gets whole.
     """
-
-    has_legacy_tasks = False  # a plain class attribute, since finding out would make all tasks
 
     def __init__(
         self,
@@ -195,28 +220,11 @@ class LocalLayer(Layer):
 
     # What dask asks of a layer
 
-    def is_materialized(self) -> bool:
-        """Return whether the tasks have been made."""
-        return "_tasks" in self.__dict__
-
-    def __getitem__(self, key: Any) -> GraphNode:
-        return self._tasks[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._tasks)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def get_output_keys(self) -> set[Any]:
         """Return the keys of the result's chunks."""
         axes = self.run.axes
         sizes = range(len(self.source_chunks[axes.y])), range(len(self.source_chunks[axes.x]))
         return {self._out_key(*at) for at in itertools.product(self._batches(), *sizes)}
-
-    def get_dependencies(self, key: Any, all_hlg_keys: Any) -> set[Any]:
-        """Return the keys that a task needs."""
-        return set(self._tasks[key].dependencies)
 
     def cull(self, keys: set[Any], all_hlg_keys: Any) -> tuple[Layer, dict[Any, set[Any]]]:
         """Return a layer of just the tasks that are needed for `keys`, and what each needs."""

@@ -13,12 +13,12 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import Task, TaskRef
+from dask._task_spec import List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.tokenize import tokenize
 
-from daskimg.chunked.again import MeasuredLayer, again, may_be_held
-from daskimg.chunked.apply import apply_kind
+from daskimg.chunked.again import MeasuredLayer, again, may_be_held, wait_for
+from daskimg.chunked.apply import apply_kind, kind_of
 from daskimg.chunked.layer import LocalLayer
 from daskimg.chunked.reduction import reduce_image
 from daskimg.chunked.strips import Axes, Place, fill, native, one_cv2_thread
@@ -60,13 +60,6 @@ class LinkedLayer(MaterializedLayer):
         super().__init__(tasks)
         self.found = found
         self.starts_in_result = starts_in_result
-
-
-def kind_of(step: Step) -> Linked:
-    """Return the kind of a linked step."""
-    kind = step.operation.declaration.kind
-    assert isinstance(kind, Linked)
-    return kind
 
 
 @apply_kind.register(Linked)
@@ -183,7 +176,7 @@ def _find_parts(run: LinkedRun, place: Place, own: Any, *values: Any, into: Arra
     else:
         window = own
     with one_cv2_thread():
-        kind = kind_of(run.step)
+        kind = kind_of(run.step, Linked)
         parameters = SimpleNamespace(**run.step.params, seed=seeds[0]) if run.seeded else run.step.arguments
         options = {"into": into} if kind.starts_in_result else {}
         return kind.local(window, margins, parameters, place.where, **options)
@@ -193,17 +186,18 @@ def _decide_all(found: da.Array, image: da.Array, step: Step, name: str) -> da.A
     """Return a lazy array of one chunk, beside which stand the decisions for each row of blocks: keys `NAME-of`."""
     layout = image.numblocks[:2]
     tasks: dict[Any, Task] = {}
-    gathered: list[TaskRef] = []
     for y in range(layout[0]):
+        gathered = []
         for x in range(layout[1]):
             key: Any = (f"{name}-sides", y, x)
             tasks[key] = Task(key, _parts_alone, TaskRef((found.name, y, x)))
             gathered.append(TaskRef(key))
-        # One row joins those before it, so that dask goes through the image in this order and holds few chunks.
-        key = (f"{name}-rows", y)
-        tasks[key] = Task(key, _gathered, *gathered)
-        gathered = [TaskRef(key)]
-    tasks[(name,)] = Task((name,), decide_all, step, layout, *gathered)
+        key, token = (f"{name}-row", y), (f"{name}-order", y)
+        # Each row waits for the one before: so dask goes through the image in raster order and holds few chunks.
+        before = [TaskRef((f"{name}-order", y - 1))] if y else []
+        tasks[key] = Task(key, _gathered, List(*gathered), *before)
+        tasks[token] = Task(token, wait_for, TaskRef(key))
+    tasks[(name,)] = Task((name,), decide_all, step, layout, *(TaskRef((f"{name}-row", y)) for y in range(layout[0])))
     for y in range(layout[0]):
         key = (f"{name}-of", y)
         before = [TaskRef((f"{name}-of", y - 1))] if y else []  # also for the order
@@ -212,9 +206,8 @@ def _decide_all(found: da.Array, image: da.Array, step: Step, name: str) -> da.A
     return da.Array(graph, name, (), dtype=object)
 
 
-def _gathered(*parts: Any) -> list[Parts]:
-    before: list[Parts] = parts[0] if isinstance(parts[0], list) else [parts[0]]
-    return [*before, *parts[1:]]
+def _gathered(parts: list[Parts], *before: None) -> list[Parts]:
+    return parts
 
 
 def _parts_alone(found: tuple[Any, Parts]) -> Parts:
@@ -230,13 +223,14 @@ def apply_decision(
 ) -> Array:
     """Return a block of the result from its state and what was decided for its row of blocks."""
     with one_cv2_thread():
-        block = kind_of(step).apply(found[0], in_row[column], step.arguments, where)
+        block = kind_of(step, Linked).apply(found[0], in_row[column], step.arguments, where)
     return block[:, :, np.newaxis] if has_channels and block.ndim == 2 else block
 
 
-def decide_all(step: Step, layout: tuple[int, int], parts: list[Parts]) -> list[Any]:
+def decide_all(step: Step, layout: tuple[int, int], *rows: list[Parts]) -> list[Any]:
     """Link the parts of all blocks that touch, and return the decision for each block."""
-    kind = kind_of(step)
+    parts = list(itertools.chain.from_iterable(rows))
+    kind = kind_of(step, Linked)
     groups = link(
         layout, [one.sides for one in parts], [len(one.values) for one in parts], kind.connectivity(step.arguments)
     )

@@ -17,7 +17,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.tokenize import tokenize
 
 from daskimg.chunked.again import MeasuredLayer, again, may_be_held
-from daskimg.chunked.apply import apply_kind
+from daskimg.chunked.apply import apply_kind, kind_of
 from daskimg.chunked.linked import blocks_of
 from daskimg.chunked.local import aligned_images
 from daskimg.chunked.strips import native, one_cv2_thread
@@ -26,12 +26,6 @@ from daskimg.operation import outcome
 from daskimg.pipeline import Step
 
 __all__: list[str] = []
-
-
-def _kind(step: Step) -> Nested:
-    kind = step.operation.declaration.kind
-    assert isinstance(kind, Nested)
-    return kind
 
 
 @apply_kind.register(Nested)
@@ -114,20 +108,20 @@ def _local(step: Step, where: Window, *blocks: Array) -> Any:
     image, *others = map(native, blocks)
     arguments = SimpleNamespace(**{**step.params, **dict(zip(step.images, others, strict=True))})
     with one_cv2_thread():
-        return _kind(step).local(step.operation.colors(image), arguments, where)
+        return kind_of(step, Nested).local(step.operation.colors(image), arguments, where)
 
 
 def _sum_up(step: Step, where: Window, state: Any) -> Any:
     with one_cv2_thread():
-        return _kind(step).sum_up(state, step.arguments, where)
+        return kind_of(step, Nested).sum_up(state, step.arguments, where)
 
 
 def _join(step: Step, region: Region, size: Size, sums: list[Any]) -> Any:
-    return _kind(step).join(sums, region, size, step.arguments)
+    return kind_of(step, Nested).join(sums, region, size, step.arguments)
 
 
 def _decide(step: Step, region: Region, size: Size, sums: list[Any], decision: Any) -> list[Any]:
-    return _kind(step).decide(sums, decision, region, size, step.arguments)
+    return kind_of(step, Nested).decide(sums, decision, region, size, step.arguments)
 
 
 def _pick(decisions: list[Any], number: int) -> Any:
@@ -136,5 +130,5 @@ def _pick(decisions: list[Any], number: int) -> Any:
 
 def _apply(step: Step, where: Window, has_channels: bool, state: Any, decision: Any) -> Array:
     with one_cv2_thread():
-        block = _kind(step).apply(state, decision, step.arguments, where)
+        block = kind_of(step, Nested).apply(state, decision, step.arguments, where)
     return block[:, :, np.newaxis] if has_channels and block.ndim == 2 else block

@@ -8,12 +8,12 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask._task_spec import Task, TaskRef
+from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 from dask.tokenize import tokenize
 
-from daskimg.chunked.again import MeasuredLayer
+from daskimg.chunked.again import MeasuredLayer, wait_for
 from daskimg.chunked.strips import DIRECTIONS, Axes, cut_slivers, native, one_cv2_thread
 from daskimg.kinds import Array, Window
 
@@ -74,14 +74,19 @@ def reduce_image(
         else:
             beside = [TaskRef((other.name, y, x, *(0,) * (other.ndim - 2))) for other in others]
             tasks[key] = Task(key, _on_block, on_block, where, own, *beside)
-    # A chain rather than a tree: so dask goes through the image in raster order and holds few chunks, whose
-    # neighbours need them too.
-    for number in itertools.count():
+    for depth in itertools.count():
         if len(level) <= FAN_IN:
             break
-        key = (f"{name}-combine", number)
-        tasks[key] = Task(key, _combine, combine, *map(TaskRef, level[:FAN_IN]))
-        level = [key, *level[FAN_IN:]]
+        above = []
+        for number, first in enumerate(range(0, len(level), FAN_IN)):
+            key = (f"{name}-combine", depth, number)
+            before = [TaskRef((f"{name}-order", number - 1))] if depth == 0 and number else []
+            tasks[key] = Task(key, _combine, combine, List(*map(TaskRef, level[first : first + FAN_IN])), *before)
+            above.append(key)
+            if depth == 0:  # each waits for the one before: so dask goes through the image in raster order
+                token = (f"{name}-order", number)
+                tasks[token] = Task(token, wait_for, TaskRef(key))
+        level = above
     tasks[(name,)] = Task((name,), _finish, finish, combine, *map(TaskRef, level))
     graph = HighLevelGraph.from_collections(name, MeasuredLayer(tasks), dependencies=[image, *others])  # type: ignore[list-item]
     return da.Array(graph, name, (), dtype=object)
@@ -105,8 +110,8 @@ def _on_window(
         return on_block(native(window), where, (slice(top, top + len(block)), slice(left, left + block.shape[1])))
 
 
-def _combine(combine: Callable[[list[Any]], Any], *statistics: Any) -> Any:
-    return combine(list(statistics))
+def _combine(combine: Callable[[list[Any]], Any], statistics: list[Any], *before: None) -> Any:
+    return combine(statistics)
 
 
 def _finish(finish: Callable[[Any], Any], combine: Callable[[list[Any]], Any], *statistics: Any) -> Any:

@@ -16,7 +16,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.tokenize import tokenize
 
 from daskimg.chunked.again import MeasuredLayer, again
-from daskimg.chunked.apply import apply_kind
+from daskimg.chunked.apply import apply_kind, kind_of
 from daskimg.chunked.reduction import FAN_IN
 from daskimg.chunked.strips import native, one_cv2_thread
 from daskimg.errors import ArrayError
@@ -27,12 +27,6 @@ from daskimg.pipeline import Step
 __all__: list[str] = []
 
 At = tuple[int, int]
-
-
-def _kind(step: Step) -> Separable:
-    kind = step.operation.declaration.kind
-    assert isinstance(kind, Separable)
-    return kind
 
 
 @apply_kind.register(Separable)
@@ -82,7 +76,7 @@ def _sweep(
     image: da.Array, step: Step, number: int, carried: dict[At, tuple[Any, ...]], before: list[da.Array]
 ) -> tuple[da.Array, dict[At, tuple[Any, Any]]]:
     """Return a lazy array that is there once the sweep is done, and references to what it carries to each block."""
-    sweep = _kind(step).sweeps[number]
+    sweep = kind_of(step, Separable).sweeps[number]
     name = f"{step.operation.name}-sweep{number}-{tokenize(image.name, step)}"
     tail = (0,) * (image.ndim - 2)
     tasks: dict[Any, Task] = {}
@@ -135,12 +129,12 @@ def _pairs(carried: tuple[Any, ...]) -> tuple[Carried, ...]:
 def _hand_on(step: Step, number: int, where: Window, block: Array, *carried: Any) -> tuple[Any, Any]:
     block = step.operation.colors(native(block))
     with one_cv2_thread():
-        return _kind(step).sweeps[number].hand_on(block, _pairs(carried), step.arguments, where)
+        return kind_of(step, Separable).sweeps[number].hand_on(block, _pairs(carried), step.arguments, where)
 
 
 def _join(step: Step, number: int, after: bool, carried: Any, ends: tuple[Any, Any]) -> Any:
     handed = ends[after]
-    return handed if carried is None else _kind(step).sweeps[number].join(carried, handed, step.arguments)
+    return handed if carried is None else kind_of(step, Separable).sweeps[number].join(carried, handed, step.arguments)
 
 
 def _done(*parts: Any) -> None:
@@ -150,7 +144,7 @@ def _done(*parts: Any) -> None:
 def _finish(step: Step, where: Window, lead: At, block: Array, *carried: Any) -> Array:
     colors = step.operation.colors(native(block))
     with one_cv2_thread():
-        result = _kind(step).apply(colors, _pairs(carried), step.arguments, where)
+        result = kind_of(step, Separable).apply(colors, _pairs(carried), step.arguments, where)
     if result.ndim < block.ndim:
         result = result[:, :, np.newaxis]
     if any(lead):

@@ -1,4 +1,4 @@
-"""Carries out two-pass operations: a tree of tasks measures the image, then a fused run applies what was measured."""
+"""Carries out two-pass operations: one pass measures the image, then a fused run applies what was measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.tokenize import tokenize
 
 from daskimg.chunked.again import MeasuredLayer, again
-from daskimg.chunked.apply import apply_kind
+from daskimg.chunked.apply import apply_kind, kind_of
 from daskimg.chunked.local import build, check_array, run_of
 from daskimg.chunked.reduction import reduce_image
 from daskimg.chunked.strips import Axes
@@ -25,18 +25,12 @@ from daskimg.pipeline import MeasuredStep, Step
 __all__: list[str] = []
 
 
-def _kind(step: Step) -> TwoPass:
-    kind = step.operation.declaration.kind
-    assert isinstance(kind, TwoPass)
-    return kind
-
-
 def _measure_step(step: Step, block: Array, where: Window) -> Any:
-    return _kind(step).measure(step.operation.colors(block), step.arguments, where)
+    return kind_of(step, TwoPass).measure(step.operation.colors(block), step.arguments, where)
 
 
 def _combine_two(step: Step, statistics: list[Any]) -> Any:
-    return functools.reduce(_kind(step).combine, statistics)
+    return functools.reduce(kind_of(step, TwoPass).combine, statistics)
 
 
 def _unfinished(statistics: Any) -> Any:
@@ -45,7 +39,7 @@ def _unfinished(statistics: Any) -> Any:
 
 def _finish_step(step: Step, statistics: Any, *others: Any) -> Any:
     arguments = {**step.params, **dict(zip(step.images, others, strict=True))}
-    return _kind(step).measured(statistics, SimpleNamespace(**arguments))
+    return kind_of(step, TwoPass).measured(statistics, SimpleNamespace(**arguments))
 
 
 def _lazy(value: Any) -> da.Array:
