@@ -61,7 +61,7 @@ def again(image: da.Array, after: da.Array) -> da.Array:
             continue
         renamed[name] = new = clone_key(name, seed)
         dependencies[new] = needs | set(changed.values())
-        if isinstance(layer, LocalLayer):
+        if isinstance(layer, LocalLayer) and not layer.stored:
             layers[new] = layer.moved(new, renamed.get(layer.source, layer.source))
             continue
         layers[new] = MaterializedLayer(_moved_tasks(layer, changed, seed, gates), annotations=layer.annotations)

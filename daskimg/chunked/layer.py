@@ -19,7 +19,7 @@ from dask._task_spec import GraphNode, Task, TaskRef
 from dask.highlevelgraph import Layer, MaterializedLayer
 from dask.tokenize import tokenize
 
-from daskimg.chunked.strips import Axes, Place, Run, cut_slivers
+from daskimg.chunked.strips import Axes, Place, Run, cut_slivers, run_window
 from daskimg.kinds import Array, Window
 from daskimg.pipeline import Step
 
@@ -111,6 +111,8 @@ class LocalLayer(LazyLayer):
         What the run does, with second images: what a longer run starts from.
     image_keys : tuple
         The keys of second images, which every task gets whole.
+    stored : StoredLayer, optional
+        The source's layer, where each task reads its part of the source by itself, with what lies around it.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class LocalLayer(LazyLayer):
         run: Run,
         steps: tuple[Step, ...],
         image_keys: tuple[Any, ...] = (),
+        stored: Any = None,
         annotations: Any = None,
     ) -> None:
         super().__init__(annotations=annotations)
@@ -132,10 +135,11 @@ class LocalLayer(LazyLayer):
         self.run = run
         self.steps = steps
         self.image_keys = image_keys
+        self.stored = stored
 
     def __reduce__(self) -> Any:
         fields = (self.name, self.source, self.source_chunks, self.source_meta, self.run, self.steps, self.image_keys)
-        return LocalLayer, (*fields, self.annotations)
+        return LocalLayer, (*fields, self.stored, self.annotations)
 
     def moved(self, name: str, source: str) -> LocalLayer:
         """Return the same run over the same image under another name."""
@@ -146,7 +150,7 @@ class LocalLayer(LazyLayer):
 
     @functools.cached_property
     def _groups(self) -> tuple[Groups, Groups]:
-        reach_y, reach_x = self.run.reach
+        reach_y, reach_x = (0, 0) if self.stored else self.run.reach
         axes = self.run.axes
         return Groups(self.source_chunks[axes.y], reach_y), Groups(self.source_chunks[axes.x], reach_x)
 
@@ -173,6 +177,8 @@ class LocalLayer(LazyLayer):
 
     def _tasks_for(self, positions: Iterable[Position]) -> dict[Any, GraphNode]:
         """Make the tasks of these groups, and those that cut the slivers which they need."""
+        if self.stored:
+            return self._reading_tasks(positions)
         run, axes, sliver_name = self.run, self.run.axes, self._slivers
         along_y, along_x = self._groups
         images = [TaskRef(key) for key in self.image_keys]
@@ -212,6 +218,20 @@ class LocalLayer(LazyLayer):
                 key = self._out_key(batch, row, column)
                 part = along_y.part(row, y), along_x.part(column, x)
                 tasks[key] = Task(key, take_part, TaskRef(group), run.out_axes, *part)
+        return tasks
+
+    def _reading_tasks(self, positions: Iterable[Position]) -> dict[Any, GraphNode]:
+        """Make the tasks of chunks that read what they need by themselves."""
+        run, axes, reader = self.run, self.run.axes, self.stored.reader
+        edges = [[0, *itertools.accumulate(sizes)] for sizes in self.source_chunks]
+        images = [TaskRef(key) for key in self.image_keys]
+        tasks: dict[Any, GraphNode] = {}
+        for batch, y, x in positions:
+            key = self._out_key(batch, y, x)
+            numbers = _key(self.source, batch, y, x, axes)[1:]
+            part = tuple([slice(edge[at], edge[at + 1]) for edge, at in zip(edges, numbers, strict=True)])
+            where = Window(part[axes.y].start, part[axes.x].start, edges[axes.y][-1], edges[axes.x][-1])
+            tasks[key] = Task(key, run_window, run, where, reader, part, *images)
         return tasks
 
     @functools.cached_property

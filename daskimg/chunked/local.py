@@ -12,6 +12,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.tokenize import tokenize
 
 from daskimg.chunked.layer import LocalLayer
+from daskimg.chunked.stored import StoredLayer
 from daskimg.chunked.strips import Axes, LocalRun, Place, run_block
 from daskimg.errors import ArrayError, EnvironmentProblem
 from daskimg.kinds import Window
@@ -56,7 +57,10 @@ def run_of(image: da.Array, axes: Axes) -> tuple[da.Array, tuple[Step, ...], Axe
         or layer.annotations != annotations
     ):
         return image, (), axes
-    graph = image.dask.cull_layers([layer.source])  # without that run
+    if layer.stored:
+        graph = HighLevelGraph({layer.source: layer.stored}, {layer.source: set()})
+    else:
+        graph = image.dask.cull_layers([layer.source])  # without that run
     source = da.Array(graph, layer.source, layer.source_chunks, meta=layer.source_meta)
     return source, layer.steps, layer.run.axes
 
@@ -88,8 +92,12 @@ def build(source: da.Array, steps: tuple[Step, ...], axes: Axes) -> tuple[da.Arr
     )
     name = f"{'-'.join(step.operation.name for step in steps[-3:])}-{tokenize(source.name, steps, axes)}"
     keys = tuple((one.name, *(0,) * one.ndim) for one in whole)
-    layer = LocalLayer(name, source.name, source.chunks, source._meta, run, steps, keys)
-    graph = HighLevelGraph.from_collections(name, layer, dependencies=[source, *whole])  # type: ignore[list-item]
+    stored = source.dask.layers.get(source.name) if isinstance(source.dask, HighLevelGraph) else None
+    if not isinstance(stored, StoredLayer) or not stored.gives_windows(run.reach, axes[:2]):
+        stored = None
+    layer = LocalLayer(name, source.name, source.chunks, source._meta, run, steps, keys, stored)
+    needs = whole if stored else [source, *whole]
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=needs)  # type: ignore[arg-type]
     chunks = list(source.chunks)
     if axes.c is not None:
         chunks.pop(axes.c)

@@ -18,7 +18,7 @@ from dask.local import get_sync
 from daskimg.chunked.geometric import GeometricLayer, compute_region
 from daskimg.chunked.layer import LocalLayer
 from daskimg.chunked.linked import LinkedLayer
-from daskimg.chunked.strips import run_block
+from daskimg.chunked.strips import run_block, run_window
 from daskimg.operation import Array
 
 __all__ = ["to_numpy"]
@@ -76,7 +76,7 @@ def to_numpy(image: da.Array) -> Array:
 
 
 def _write(into: Array, function: Any, *arguments: Any) -> None:
-    if function in (run_block, compute_region):
+    if function in (run_block, run_window, compute_region):
         function(*arguments, into=into)
         return
     block = function(*arguments)

@@ -148,16 +148,53 @@ def run_block(run: LocalRun, place: Place, *values: Any, into: Array | None = No
     }
     images = tuple(native(image) for image in values[count + len(place.neighbours) :])
     own = run.axes.to_back(native(own))
+
+    def planes(index: tuple[int, ...]) -> _Surrounded:
+        return _Surrounded(own[index], {direction: piece[index] for direction, piece in lent.items()}, run.reach)
+
+    return _run_planes(run, place.where, own.shape, planes, images, into)
+
+
+def run_window(
+    run: LocalRun, where: Window, reader: Any, part: tuple[slice, ...], *images: Any, into: Array | None = None
+) -> Array:
+    """Return the run's result for one part of a stored image, which is read here together with what lies around it."""
+    reach = run.reach
+    window, margins = list(part), [0, 0, 0, 0]
+    for number, (axis, far, size) in enumerate(zip(run.axes[:2], reach, (where.rows, where.columns), strict=True)):
+        start, stop = part[axis].start, part[axis].stop
+        window[axis] = slice(max(start - far, 0), min(stop + far, size))
+        margins[2 * number : 2 * number + 2] = start - window[axis].start, window[axis].stop - stop
+    top, bottom, left, right = margins
+    pixels = run.axes.to_back(native(reader.read(tuple(window))))
     spatial = 2 if run.axes.c is None else 3
-    batch = own.shape[:-spatial]
-    rows, columns = own.shape[-spatial : own.ndim - spatial + 2]
+    rows, columns = pixels.shape[-spatial] - top - bottom, pixels.shape[1 - spatial] - left - right
+    shape = (*pixels.shape[:-spatial], rows, columns, *pixels.shape[pixels.ndim - spatial + 2 :])
+
+    def planes(index: tuple[int, ...]) -> _Windowed:
+        return _Windowed(pixels[index], top, bottom, left, right)
+
+    return _run_planes(run, where, shape, planes, tuple(native(image) for image in images), into)
+
+
+def _run_planes(
+    run: LocalRun,
+    where: Window,
+    shape: tuple[int, ...],
+    planes: Callable[[tuple[int, ...]], _Surrounded | _Windowed],
+    images: tuple[Array, ...],
+    into: Array | None,
+) -> Array:
+    """Run the chain over each plane of a block of this shape, whose axes are batch, rows, columns, channels."""
+    spatial = 2 if run.axes.c is None else 3
+    batch = shape[:-spatial]
+    rows, columns = shape[len(batch) : len(batch) + 2]
     tail = () if run.channels is None else (run.channels,)
     result = _empty(batch, (rows, columns, *tail), run) if into is None else into
     target = run.out_axes.to_back(result)
     with one_cv2_thread():
         for index in np.ndindex(batch):
-            pieces = {direction: piece[index] for direction, piece in lent.items()}
-            _run_plane(run, place.where, own[index], pieces, images, target[index])
+            _run_plane(run, where, (rows, columns), planes(index), images, target[index])
     return result
 
 
@@ -170,39 +207,63 @@ def _empty(batch: tuple[int, ...], plane: tuple[int, ...], run: LocalRun) -> Arr
     return np.empty(shape, run.dtype)
 
 
+class _Surrounded:
+    """Gives rows of a block with what its neighbours lent."""
+
+    def __init__(self, own: Array, lent: Mapping[tuple[int, int], Array], reach: tuple[int, int]) -> None:
+        self.own, self.lent = own, lent
+        self.top, self.bottom = (reach[0] if (dy, 0) in lent else 0 for dy in (-1, 1))
+        self.left, self.right = (reach[1] if (0, dx) in lent else 0 for dx in (-1, 1))
+        # OpenCV takes rows that are apart in memory, but needs the columns of a row next to each other.
+        self.dense = own.strides[1:] == own[:1].copy().strides[1:] or len(own) == 0
+        self.buffer: Array | None = None
+
+    def lines(self, start: int, stop: int) -> Array:
+        """Return rows from `start` to `stop`, where row 0 is the block's first; valid until the next call."""
+        own, left, right = self.own, self.left, self.right
+        if self.dense and start >= 0 and stop <= len(own) and not left and not right:
+            return own[start:stop]
+        if self.buffer is None or len(self.buffer) < stop - start:
+            self.buffer = np.empty((stop - start, left + own.shape[1] + right, *own.shape[2:]), own.dtype)
+        window = self.buffer[: stop - start]
+        fill(window, start, own, self.lent, left, right)
+        return window
+
+
+class _Windowed:
+    """Gives rows of a block with what lies around it, from a window that holds both."""
+
+    def __init__(self, window: Array, top: int, bottom: int, left: int, right: int) -> None:
+        self.top, self.bottom, self.left, self.right = top, bottom, left, right
+        dense = window.strides[1:] == window[:1].copy().strides[1:]
+        self.window = window if dense else np.ascontiguousarray(window)
+
+    def lines(self, start: int, stop: int) -> Array:
+        """Return rows from `start` to `stop`, where row 0 is the block's first."""
+        return self.window[self.top + start : self.top + stop]
+
+
 def _run_plane(
     run: LocalRun,
     where: Window,
-    own: Array,
-    lent: Mapping[tuple[int, int], Array],
+    size: tuple[int, int],
+    source: _Surrounded | _Windowed,
     images: tuple[Array, ...],
     target: Array,
 ) -> None:
     """Run the chain over one plane, a strip at a time, into `target`."""
-    rows, columns = own.shape[:2]
-    reach_y, reach_x = run.reach
-    left = reach_x if (0, -1) in lent else 0
-    right = reach_x if (0, 1) in lent else 0
-    top = reach_y if (-1, 0) in lent else 0
-    bottom = reach_y if (1, 0) in lent else 0
-    height = max(STRIP_BYTES // max(1, run.itemsize * (left + columns + right)), STRIP_REACHES * reach_y, 1)
+    rows, columns = size
+    reach_y = run.reach[0]
+    width = source.left + columns + source.right
+    height = max(STRIP_BYTES // max(1, run.itemsize * width), STRIP_REACHES * reach_y, 1)
     if 2 * height > rows:
         height = max(rows, 1)
-    # OpenCV takes rows that are apart in memory, but needs the columns of a row next to each other.
-    dense = own.strides[1:] == own[:1].copy().strides[1:] or rows == 0
-    buffer = None
     for first in range(0, rows, height):
         last = min(first + height, rows)
-        start, stop = max(first - reach_y, -top), min(last + reach_y, rows + bottom)
-        if dense and start >= 0 and stop <= rows and not left and not right:
-            window = own[start:stop]
-        else:
-            if buffer is None or len(buffer) < stop - start:
-                buffer = np.empty((stop - start, left + columns + right, *own.shape[2:]), own.dtype)
-            window = buffer[: stop - start]
-            fill(window, start, own, lent, left, right)
+        start, stop = max(first - reach_y, -source.top), min(last + reach_y, rows + source.bottom)
+        window = source.lines(start, stop)
         lying = tuple(image[first:last] for image in images) if run.aligned else images
-        _run_strip(run, where, window, start, -left, lying, target[first:last], first)
+        _run_strip(run, where, window, start, -source.left, lying, target[first:last], first)
 
 
 def fill(window: Array, start: int, own: Array, lent: Mapping[tuple[int, int], Array], left: int, right: int) -> None:
