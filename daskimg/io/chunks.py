@@ -29,25 +29,23 @@ def auto_chunks(
     --------
     >>> rows, columns, channels = auto_chunks((32768, 32768, 3), ("y", "x", "channel"), (256, 256, 3), 1)
     >>> rows[0], columns[0], channels
-    (1024, 1536, (3,))
+    (1024, 1280, (3,))
     >>> auto_chunks((50000, 40000), ("y", "x"), (4096, 4096), 2)[0][0]
     4096
     """
     y, x = dims.index("y"), dims.index("x")
-    pixel = itemsize * math.prod(tile[axis] for axis, name in enumerate(dims) if name not in "yx" and tile[axis])
+    sizes = list(tile)
     if dims[-1] == "channel":
-        pixel = itemsize * math.prod([*(tile[axis] for axis in range(len(dims) - 1) if axis not in (y, x)), shape[-1]])
+        sizes[-1] = shape[-1]
+    pixel = itemsize * math.prod(size for axis, size in enumerate(sizes) if axis not in (y, x))
     rows, columns = tile[y], tile[x]
     if rows * columns * pixel < WANTED:
         few = TILES_A_CHUNK if rows >= 64 else -(-TILES_A_CHUNK * 64 // rows)
         rows = min(rows * few, -(-shape[y] // tile[y]) * tile[y])
-        columns = tile[x] * max(1, round(WANTED / (rows * tile[x] * pixel)))
+        columns = tile[x] * max(2, round(WANTED / (rows * tile[x] * pixel)))
         if columns >= shape[x]:
             rows = tile[y] * max(1, round(WANTED / (tile[y] * min(columns, shape[x]) * pixel)))
-    sizes = list(tile)
     sizes[y], sizes[x] = rows, columns
-    if dims[-1] == "channel":
-        sizes[-1] = shape[-1]
     return tuple(_cut(length, size) for length, size in zip(shape, sizes, strict=True))
 
 
