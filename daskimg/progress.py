@@ -22,6 +22,10 @@ class Progress:
         Since the work began.
     stopping : bool
         Whether it was interrupted, and only what is under way is still finished.
+    unit : str
+        What is counted.
+    before : int
+        Items among those that are finished which an earlier run finished.
     """
 
     done: int
@@ -29,11 +33,13 @@ class Progress:
     total: int
     seconds: float
     stopping: bool = False
+    unit: str = "images"
+    before: int = 0
 
     @property
     def rate(self) -> float:
         """Items a second so far."""
-        return self.done / self.seconds if self.seconds > 0 else 0.0
+        return (self.done - self.before) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def left(self) -> float | None:
@@ -41,7 +47,7 @@ class Progress:
         return (self.total - self.done) / self.rate if self.rate else None
 
     def __str__(self) -> str:
-        parts = [f"{self.done}/{self.total}", f"{100 * self.done // max(self.total, 1)} %", f"{self.rate:.1f} images/s"]
+        parts = [f"{self.done}/{self.total}", f"{100 * self.done // max(self.total, 1)} %", f"{self.rate:.1f} {self.unit}/s"]
         if self.stopping:
             parts.append("stopping")
         elif self.done < self.total:

@@ -21,7 +21,7 @@ Index = tuple[int, ...]
 class Entry(NamedTuple):
     """Is a chunk that is done: where its tiles are, and what it left for coarser levels."""
 
-    index: Index
+    chunk: Index
     tiles: list[Any]
     rests: list[Rest]
 
