@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import daskimg as di
+from tests.s3 import S3, s3_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,7 +20,22 @@ hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
-def cluster():
+def s3_port():
+    """A port for `s3`, and the environment that leads there; it is there before the cluster's workers are."""
+    with s3_environment() as listener:
+        yield listener
+
+
+@pytest.fixture(scope="session")
+def s3(s3_port):
+    """A server of S3 on this machine, started once: `.bucket()`, `.client`, `.endpoint`, `.fault(...)`."""
+    server = S3(s3_port)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_port):
     """Two worker processes, started once in each process of tests that asks for them."""
     with di.start_cluster("local", workers=2) as cluster:
         yield cluster
