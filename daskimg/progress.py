@@ -47,7 +47,8 @@ class Progress:
         return (self.total - self.done) / self.rate if self.rate else None
 
     def __str__(self) -> str:
-        parts = [f"{self.done}/{self.total}", f"{100 * self.done // max(self.total, 1)} %", f"{self.rate:.1f} {self.unit}/s"]
+        share = 100 * self.done // max(self.total, 1)
+        parts = [f"{self.done}/{self.total}", f"{share} %", f"{self.rate:.1f} {self.unit}/s"]
         if self.stopping:
             parts.append("stopping")
         elif self.done < self.total:

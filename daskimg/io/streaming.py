@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import dask.array as da
@@ -116,7 +116,7 @@ def _computed(
     threads: int | None,
     client: Any,
     cancel: threading.Event | None,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Compute the chunks and write their tiles."""
     if client is None:
         # Written by the thread that made them: what waits to be written takes no memory.
@@ -202,8 +202,8 @@ def check_seen(client: Any, folder: str) -> None:
     blind = [worker for worker, sees in seen.items() if not sees]
     if blind:
         raise EnvironmentProblem(
-            f"{len(blind)} of {len(seen)} workers (such as {blind[0]}) do not see the folder {folder!r}, where the image "
-            "is to be written; write to a folder that all machines share, to a URL such as s3://bucket/image.zarr, or "
+            f"{len(blind)} of {len(seen)} workers (such as {blind[0]}) do not see the folder {folder!r}, where the "
+            "image is to be written; write to a folder that all machines share, to a URL such as s3://bucket/image.zarr, or "
             "to a TIFF file, which this process writes"
         )
 
