@@ -93,7 +93,7 @@ def test_the_cluster_is_not_started_when_something_is_wrong(photos, tmp_path):
 
 
 def test_pixels_never_come_back_from_the_task(photos, tmp_path):
-    outcome = do(Job(str(photos / "a.png"), str(tmp_path / "a.png"), "a.png"), Work(di.Pipeline(STEPS)))
+    outcome = do(Job(str(photos / "a.png"), (str(tmp_path / "a.png"),), "a.png"), Work(di.Pipeline(STEPS)))
     assert outcome.pixels == 60 * 80
     assert len(pickle.dumps(outcome)) < 300
 
@@ -393,7 +393,7 @@ def test_names_from_urls_cannot_leave_the_folder(tmp_path, end):
 
     for url in (f"https://example.org/{end}", f"s3://bucket/{end}"):
         (job,) = plan_targets(find_sources(url), str(tmp_path / "out"), format=None, name="{stem}")
-        assert job.target == str(tmp_path / "out" / "evil.png")
+        assert job.targets == (str(tmp_path / "out" / "evil.png"),)
 
 
 def test_passwords_in_urls_are_not_shown(tmp_path):

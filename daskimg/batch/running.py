@@ -120,7 +120,8 @@ def process_images(
     reading = {} if frame is None else {"frame": frame}
     if cancel is not None and cancel.is_set():  # before a cluster is started for it
         return Report(len(jobs), to=to, where="nobody", cancelled=True)
-    work = Work(pipeline, reading, {"quality": quality, "lossless": lossless, "overwrite": overwrite})
+    jobs = [job._replace(replace=overwrite) for job in jobs]
+    work = Work(pipeline, reading, {"quality": quality, "lossless": lossless})
     with _place(cluster, threads, work, jobs, folder) as place, _drawn(progress) as draw:
         report = Report(len(jobs), to=to, where=place.name)
         _run(jobs, place, report, draw, cancel)

@@ -20,11 +20,18 @@ FALLBACK = ".png"  # for inputs in a format that is only read, or without a suff
 
 
 class Job(NamedTuple):
-    """Is one image to do: where it is, where its result goes, and how messages call it."""
+    """Is one image to do.
+
+    `source` is where it is, `targets` where its results go, `shown` how messages call it. `version` tells this content
+    from another at the same place: size and time, or entity tag; nothing if unknown. `replace` says that results which
+    exist may be replaced.
+    """
 
     source: str
-    target: str
+    targets: tuple[str, ...]
     shown: str
+    version: str = ""
+    replace: bool = False
 
 
 def names_file(to: str) -> bool:
@@ -56,7 +63,7 @@ def plan_targets(sources: Sequence[Source], to: str, *, format: str | None, name
         if format is not None and format_named(format, "") is not format_named(None, to):
             raise ParameterError(f"format={format!r} contradicts the name {to!r}; leave one of them out")
         format_named(None, to)
-        return [Job(sources[0].url, place, sources[0].shown)]
+        return [Job(sources[0].url, (place,), sources[0].shown)]
     jobs: list[Job] = []
     taken: dict[str, Source] = {}
     for source in sources:
@@ -67,7 +74,7 @@ def plan_targets(sources: Sequence[Source], to: str, *, format: str | None, name
                 f"{other.shown!r} and {source.shown!r} would both become {target!r}; process them in separate runs "
                 "with folders of their own, or give a common folder with --recursive, which keeps its folders apart"
             )
-        jobs.append(Job(source.url, target, source.shown))
+        jobs.append(Job(source.url, (target,), source.shown))
     return jobs
 
 
@@ -113,17 +120,18 @@ def check_targets(jobs: Iterable[Job], *, overwrite: bool, options: Options) -> 
     jobs = list(jobs)
     inputs = {status for job in jobs if (status := _identity(job.source))}
     existing = []
-    for format in {format_named(None, job.target).name: format_named(None, job.target) for job in jobs}.values():
+    pairs = [(job.source, target) for job in jobs for target in job.targets]
+    for format in {format_named(None, target).name: format_named(None, target) for _, target in pairs}.values():
         options.check(format)
-    for job in jobs:
-        status = _identity(job.target)
-        if job.source == job.target or (status and status in inputs):
+    for source, target in pairs:
+        status = _identity(target)
+        if source == target or (status and status in inputs):
             raise ParameterError(
-                f"the result {job.target!r} would overwrite an input; choose another folder, "
+                f"the result {target!r} would overwrite an input; choose another folder, "
                 "or another name with --name '{stem}-new' (in Python: name='{stem}-new')"
             )
         if status:
-            existing.append(job.target)
+            existing.append(target)
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise ParameterError(
@@ -151,7 +159,7 @@ def make_folders(jobs: Iterable[Job]) -> str | None:
     ImageFileError
         If one cannot be made or written to.
     """
-    folders = sorted({os.path.dirname(job.target) for job in jobs if not is_url(job.target)}, key=len)
+    folders = sorted({os.path.dirname(target) for job in jobs for target in job.targets if not is_url(target)}, key=len)
     for folder in folders:
         probe = os.path.join(folder, f".{uuid.uuid4().hex}.probe")
         try:
