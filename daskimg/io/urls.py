@@ -70,7 +70,8 @@ class Location:
         path = parts.path if parts.scheme in ("http", "https") else self.url.partition("://")[2].partition("/")[2]
         return repr(f"{parts.scheme}://{host}/{path.lstrip('/')}")
 
-    def _filesystem(self) -> tuple[Any, str]:
+    def filesystem(self) -> tuple[Any, str]:
+        """Return the fsspec file system of a URL, and the path in it."""
         import fsspec
 
         with translated(self.shown, "reached"):
@@ -106,7 +107,7 @@ class Location:
         return open(self.url, "rb")
 
     def _open_remote(self) -> tuple[Any, IO[bytes]]:
-        fs, path = self._filesystem()
+        fs, path = self.filesystem()
         return fs, fs.open(path, "rb", block_size=_BLOCK)
 
     def version(self) -> tuple[Any, ...]:
@@ -115,7 +116,7 @@ class Location:
             if self.local:
                 status = os.stat(self.url)
                 return (status.st_size, status.st_mtime_ns, status.st_ino)
-            fs, path = self._filesystem()
+            fs, path = self.filesystem()
             facts = fs.info(path)
             return tuple(sorted((k, str(v)) for k, v in facts.items() if k.lower() in _VERSION_KEYS))
 
@@ -136,7 +137,7 @@ class Location:
                 scheme = self.url.partition(":")[0]
                 if scheme in _READ_ONLY:
                     raise ImageFileError(f"{self.shown}: {scheme} can be read but not written.")
-                fs, path = self._filesystem()
+                fs, path = self.filesystem()
                 exists = not overwrite and fs.exists(path)
             if exists and not overwrite:
                 raise ImageFileError(f"{self.shown} exists already; pass overwrite=True to replace it.")
@@ -150,7 +151,7 @@ class Location:
                 self._put(bytes(data))
 
     def _put(self, data: bytes) -> None:
-        fs, path = self._filesystem()
+        fs, path = self.filesystem()
         if self.url.partition("://")[0] in _OBJECT_STORES:
             # They show an object when its upload ends, and a writer need not be allowed to look or to delete.
             fs.pipe_file(path, data)
