@@ -136,40 +136,31 @@ def chunks_on_cluster(
     tuple of int, object
         A chunk's index and what came of it.
     """
-    from distributed import as_completed
-
     held: list[Any] = []  # what all bands need stays on the cluster as long as this knows of it
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    under_way: dict[Any, Index] = {}
 
     def hold(graph: Graph, keys: list[Any]) -> list[Any]:
         held.extend(client.get(graph, keys, sync=False))
         return []
 
     waiting = _bands(image, wanted, hold, band)
-    results = as_completed(with_results=False)
-    indices: dict[Any, Index] = {}
-
-    def hand_out() -> None:
-        while len(indices) <= AHEAD * max(1, sum(client.nthreads().values())) and not (stop and stop.is_set()):
-            if (found := next(waiting, None)) is None:
-                return
-            graph, names = found
-            keys = [_add_last(graph, name, on_chunk) for name in names]
-            for future, name in zip(client.get(graph, keys, sync=False), names, strict=True):
-                indices[future.key] = name[1:]
-                results.add(future)
-
     try:
-        hand_out()
-        while indices:
-            if stop and stop.is_set():
+        while not (stop and stop.is_set()):
+            while len(under_way) <= AHEAD * max(1, sum(client.nthreads().values())):
+                if (found := next(waiting, None)) is None:
+                    break
+                graph, names = found
+                keys = [_add_last(graph, name, on_chunk) for name in names]
+                for future, name in zip(client.get(graph, keys, sync=False), names, strict=True):
+                    under_way[future] = name[1:]
+                    future.add_done_callback(done.put)
+            if not under_way:
                 return
-            future = next(results)
-            yield indices.pop(future.key), future.result()
-            future.release()
-            hand_out()
+            future = done.get()
+            yield under_way.pop(future), future.result()
     finally:
-        if indices:
-            client.cancel(list(results.futures), force=True)
+        client.cancel(list(under_way), force=True)
 
 
 def _add_last(graph: Graph, name: Any, function: OnChunk) -> Any:

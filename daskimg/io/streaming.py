@@ -203,8 +203,8 @@ def check_seen(client: Any, folder: str) -> None:
     if blind:
         raise EnvironmentProblem(
             f"{len(blind)} of {len(seen)} workers (such as {blind[0]}) do not see the folder {folder!r}, where the "
-            "image is to be written; write to a folder that all machines share, to a URL such as s3://bucket/image.zarr, or "
-            "to a TIFF file, which this process writes"
+            "image is to be written; write to a folder that all machines share, to a URL such as "
+            "s3://bucket/image.zarr, or to a TIFF file, which this process writes"
         )
 
 
