@@ -19,6 +19,7 @@ __all__ = [
     "OperationError",
     "ParameterError",
     "PipelineSyntaxError",
+    "UnavailableError",
     "UnknownNameError",
     "suggest",
 ]
@@ -71,6 +72,10 @@ class ImageFileError(DaskimgError, OSError):
 
 class ImageTooLargeError(ImageFileError):
     """Says that an image declares more pixels than the limit, before any memory is taken for it."""
+
+
+class UnavailableError(ImageFileError):
+    """Says that a server or a disk did not do now what it may do later: it is busy, or the connection broke."""
 
 
 class EnvironmentProblem(DaskimgError, RuntimeError):
