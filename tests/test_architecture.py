@@ -13,11 +13,11 @@ PACKAGE = Path(daskimg.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 
 FLOORS = {
-    0: "errors kinds opencv operation parameters pipeline registry syntax version",
+    0: "errors kinds opencv operation parameters pipeline progress registry syntax version",
     1: "operations",
     2: "chunked",
-    3: "clusters io measure plan progress",
-    4: "batch compare vision",
+    3: "clusters io measure",
+    4: "batch compare plan vision",
     5: "cli demo ingest rest widgets __main__ __init__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
