@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -13,12 +15,17 @@ from daskimg.io.boundary import translated
 from daskimg.io.orientation import upright
 from daskimg.io.probe import Header, pillow_image
 
-__all__ = ["array_from_pillow", "decode"]
+__all__ = ["array_from_pillow", "can_reduce", "decode"]
 
 Pixels = NDArray[Any]
 
+# cv2's flags for a part of the rows and columns: those of IMREAD_REDUCED_GRAYSCALE_2, _4 and _8.
+_REDUCED = {1: 0, 2: 16, 4: 32, 8: 64}
 
-def decode(file: IO[bytes], header: Header, *, srgb: bool, convert_ink: bool, shown: str) -> Pixels:
+
+def decode(
+    file: IO[bytes], header: Header, *, srgb: bool, convert_ink: bool, shown: str, reduced: int = 1
+) -> Pixels:
     """Decode one frame.
 
     Parameters
@@ -33,12 +40,16 @@ def decode(file: IO[bytes], header: Header, *, srgb: bool, convert_ink: bool, sh
         Turn CMYK to RGB by its profile, where it has one, rather than by the plain formula.
     shown : str
         How messages call the file.
+    reduced : {1, 2, 4, 8}
+        Decode what `can_reduce` allows at this part of its rows and columns, rounded up.
 
     Raises
     ------
     ImageFileError
         The pixels are broken, or other than the header says.
     """
+    if reduced > 1:
+        header = replace(header, rows=-(-header.rows // reduced), columns=-(-header.columns // reduced))
     with translated(shown, "read"):
         if header.format == "tiff":
             from daskimg.io.tiff import decode_tiff
@@ -49,7 +60,7 @@ def decode(file: IO[bytes], header: Header, *, srgb: bool, convert_ink: bool, sh
 
             pixels = decode_jxl(file, shown)
         elif _for_cv2(header):
-            pixels = upright(_by_cv2(file, header, shown), header.orientation)
+            pixels = upright(_by_cv2(file, header, shown, reduced), header.orientation)
         else:
             pixels = upright(_by_pillow(file, header, convert_ink, shown), header.orientation)
         if pixels.shape != header.shape or pixels.dtype != header.dtype:
@@ -67,11 +78,15 @@ def _for_cv2(header: Header) -> bool:
     return header.frames == 1 and header.format in ("png", "webp", "jpeg") and header.mode != "CMYK"
 
 
-def _by_cv2(file: IO[bytes], header: Header, shown: str) -> Pixels:
+def can_reduce(header: Header) -> bool:
+    """Tell whether an image can be decoded smaller than it is: JPEG holds its blocks as frequencies."""
+    return header.format == "jpeg" and _for_cv2(header)
+
+
+def _by_cv2(file: IO[bytes], header: Header, shown: str, reduced: int) -> Pixels:
     import cv2
 
-    file.seek(0)
-    data = np.frombuffer(file.read(), np.uint8)
+    data = np.frombuffer(_all_bytes(file), np.uint8)
     if header.channels == 4:
         pixels: Any = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         if pixels is not None and pixels.ndim == 2:
@@ -80,10 +95,18 @@ def _by_cv2(file: IO[bytes], header: Header, shown: str) -> Pixels:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
     else:
         color_flag = cv2.IMREAD_GRAYSCALE if header.grey else cv2.IMREAD_COLOR_RGB
-        pixels = cv2.imdecode(data, color_flag | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+        size_flag = _REDUCED[reduced]  # without its bit for color: RGB has another
+        pixels = cv2.imdecode(data, color_flag | size_flag | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise ImageFileError(f"{shown} is broken: its {header.format.upper()} header is right, but its pixels are not.")
     return np.asarray(pixels)
+
+
+def _all_bytes(file: IO[bytes]) -> bytes | memoryview:
+    if isinstance(file, io.BytesIO):
+        return file.getbuffer()
+    file.seek(0)
+    return file.read()
 
 
 def _with_transparent_grey(grey: Pixels, file: IO[bytes], header: Header, shown: str) -> Pixels:
