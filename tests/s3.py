@@ -45,7 +45,7 @@ class Fault:
 class Request:
     method: str
     path: str
-    range: str = ""
+    headers: dict
     sent: int = 0  # bytes of the answer's body
 
 
@@ -60,7 +60,7 @@ class FaultyApp:
 
     def __call__(self, environ, start_response):
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        request = Request(method, path, environ.get("HTTP_RANGE", ""))
+        request = Request(method, path, {name[5:]: text for name, text in environ.items() if name.startswith("HTTP_")})
         with self.lock:
             self.requests.append(request)
             struck = [fault for fault in self.faults if fault.strikes(method, path)]
@@ -70,30 +70,19 @@ class FaultyApp:
             # What was sent is read, as a server would; else the client could not hear the answer.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         if "reset" in kinds:
-            break_connection(environ["werkzeug.socket"])
-            return []
+            raise ConnectionResetError
         for kind, code in (("500", "InternalError"), ("503", "SlowDown")):
             if kind in kinds:
                 start_response(f"{kind} {code}", [("Content-Type", "application/xml")])
-                return [_ERROR.format(code).encode()]
-        return self._forward(environ, start_response, request, cut="cut" in kinds)
+                return [] if method == "HEAD" else [_ERROR.format(code).encode()]
+        return self._forward(environ, start_response, request, cut="cut" in kinds and method != "HEAD")
 
     def _forward(self, environ, start_response, request, cut):
         body = b"".join(self.app(environ, start_response))
         request.sent = len(body)
-        if cut and len(body) > 1:
-            environ["werkzeug.socket"].settimeout(1)
-            threading.Timer(0.1, break_connection, [environ["werkzeug.socket"]]).start()
-            return [body[: len(body) // 2]]
-        return [body]
-
-
-def break_connection(connection):
-    """End a TCP connection with a reset rather than in good order."""
-    with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.shutdown(socket.SHUT_RD)
-        connection.close()
+        yield body[: len(body) // 2] if cut else body
+        if cut:
+            raise ConnectionResetError
 
 
 class S3:
@@ -111,13 +100,15 @@ class S3:
                 pass
 
             def connection_dropped(self, error, environ=None):
-                pass
+                self.close_connection = True
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
 
         self.endpoint = endpoint_of(listener)
         self.app = FaultyApp(DomainDispatcherApplication(create_backend_app))
         listener.listen(128)
         host, port = listener.getsockname()
         self._server = make_server(host, port, self.app, True, request_handler=Handler, fd=listener.fileno())
+        self._server.shutdown_request = self._server.close_request  # in good order would be no reset
         self._numbers = itertools.count()
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

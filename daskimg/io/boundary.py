@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from daskimg.errors import DaskimgError, EnvironmentProblem, ImageFileError, ImageTooLargeError
+from daskimg.errors import DaskimgError, EnvironmentProblem, ImageFileError, ImageTooLargeError, UnavailableError
 from daskimg.io.formats import FORMATS
+from daskimg.io.remote import trouble, without_secrets
 
 __all__ = ["extra_missing", "translated"]
 
@@ -21,19 +22,31 @@ def translated(shown: str, doing: str) -> Iterator[None]:
         How messages call the file.
     doing : str
         What was going on: ``"read"`` or ``"written"``.
+
+    Raises
+    ------
+    UnavailableError
+        The same may work later: a server is busy, a connection broke.
+    ImageFileError, ImageTooLargeError, EnvironmentProblem
+        Anything else.
     """
     try:
         yield
     except (DaskimgError, MemoryError):
         raise
-    except FileNotFoundError as error:
-        raise ImageFileError(f"{shown}: there is no such file.") from error
-    except PermissionError as error:
-        raise ImageFileError(f"{shown} may not be {doing}: permission denied.") from error
     except ImportError as error:
         raise EnvironmentProblem(f"{shown} cannot be {doing} with what is installed: {error}.") from error
     except Exception as error:  # Hostile bytes make decoders raise anything, from struct.error to RecursionError.
-        reason = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).split())
+        reason = without_secrets(text) or type(error).__name__
+        cause = error if reason == text else None  # what a traceback shows may hold a signature
+        if found := trouble(error):
+            kind = UnavailableError if found.passing else ImageFileError
+            raise kind(f"{shown} cannot be {doing}: {found.reason}.") from cause
+        if isinstance(error, FileNotFoundError):
+            raise ImageFileError(f"{shown}: there is no such file.") from cause
+        if isinstance(error, PermissionError):
+            raise ImageFileError(f"{shown} may not be {doing}: permission denied.") from cause
         if "CV_IO_MAX_IMAGE" in reason:
             raise ImageTooLargeError(
                 f"{shown} passes OpenCV's own limit: {reason}. Set OPENCV_IO_MAX_IMAGE_PIXELS (and ..._WIDTH, "
@@ -41,7 +54,7 @@ def translated(shown: str, doing: str) -> Iterator[None]:
             ) from error
         if "INSUFFICIENT_SPACE" in reason:  # of imagecodecs, which gives a decoder no more room than the image takes
             raise ImageTooLargeError(f"{shown} has a part that inflates beyond its size: {reason}") from error
-        raise ImageFileError(f"{shown} cannot be {doing}: {reason}") from error
+        raise ImageFileError(f"{shown} cannot be {doing}: {reason}") from cause
 
 
 def extra_missing(shown: str, name: str) -> EnvironmentProblem:

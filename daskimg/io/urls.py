@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from daskimg.errors import ImageFileError, ParameterError
 from daskimg.io.boundary import translated
+from daskimg.io.remote import patiently, without_secrets
 
 __all__ = ["Location", "locate"]
 
@@ -54,7 +55,10 @@ class Location:
 
     url: str
     local: bool
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Location({self.shown})"
 
     @property
     def shown(self) -> str:
@@ -64,25 +68,30 @@ class Location:
         if self.url.startswith("data:"):
             return repr(self.url[:40].split(",")[0] + ",...")
         if "::" in self.url:
-            return repr(self.url)
+            return repr(without_secrets(self.url))
         parts = urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]
         path = parts.path if parts.scheme in ("http", "https") else self.url.partition("://")[2].partition("/")[2]
         return repr(f"{parts.scheme}://{host}/{path.lstrip('/')}")
 
+    @property
+    def _scheme(self) -> str:
+        return self.url.partition("://")[0]
+
     def filesystem(self) -> tuple[Any, str]:
         """Return the fsspec file system of a URL, and the path in it."""
         import fsspec
 
+        # A listing that is kept would hide that an object has changed since.
+        fresh = {"use_listings_cache": False} if self._scheme in _OBJECT_STORES else {}
         with translated(self.shown, "reached"):
             try:
-                fs, path = fsspec.core.url_to_fs(self.url, **self.options)
+                fs, path = fsspec.core.url_to_fs(self.url, **{**fresh, **self.options})
             except ValueError as error:
                 if "rotocol not known" in str(error):
-                    scheme = self.url.partition("://")[0]
                     raise ParameterError(
-                        f"{self.shown}: no file system is known for {scheme}://. Write a path, or a URL that fsspec "
-                        "knows, such as s3://, gs://, https:// or memory://."
+                        f"{self.shown}: no file system is known for {self._scheme}://. Write a path, or a URL that "
+                        "fsspec knows, such as s3://, gs://, https:// or memory://."
                     ) from error
                 raise
             # The data file system wants the URL whole, but url_to_fs takes the scheme away.
@@ -108,7 +117,13 @@ class Location:
 
     def _open_remote(self) -> tuple[Any, IO[bytes]]:
         fs, path = self.filesystem()
-        return fs, fs.open(path, "rb", block_size=_BLOCK)
+        if self._scheme not in ("http", "https"):  # s3fs and its like try again by themselves
+            return fs, fs.open(path, "rb", block_size=_BLOCK)
+        stream = patiently(lambda: fs.open(path, "rb", block_size=_BLOCK))
+        cache: Any = getattr(stream, "cache", None)
+        if fetch := getattr(cache, "fetcher", None):
+            cache.fetcher = lambda start, stop: patiently(lambda: fetch(start, stop))
+        return fs, stream
 
     def version(self) -> tuple[Any, ...]:
         """Return what tells this content from an earlier one: size and time, or entity tag."""
@@ -148,18 +163,23 @@ class Location:
             if self.local:
                 _replace_file(Path(self.url), data)
             else:
-                self._put(bytes(data))
+                self._put(lambda fs, path: fs.pipe_file(path, bytes(data)))
 
-    def _put(self, data: bytes) -> None:
+    def upload(self, path: Path) -> None:
+        """Copy a local file to this URL, in parts where it is large: readers see all of it or nothing."""
+        with translated(self.shown, "written"):
+            self._put(lambda fs, target: fs.put_file(str(path), target))
+
+    def _put(self, send: Callable[[Any, str], None]) -> None:
         fs, path = self.filesystem()
         if self.url.partition("://")[0] in _OBJECT_STORES:
             # They show an object when its upload ends, and a writer need not be allowed to look or to delete.
-            fs.pipe_file(path, data)
+            send(fs, path)
             return
         # Other systems may keep a stump: take it away.
         existed = fs.exists(path)
         try:
-            fs.pipe_file(path, data)
+            send(fs, path)
         except BaseException:
             if not existed and fs.exists(path):
                 fs.rm_file(path)
