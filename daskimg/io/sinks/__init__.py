@@ -1,0 +1,1 @@
+"""Where large images go, tile by tile: one module for each kind of file."""
