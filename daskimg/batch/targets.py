@@ -1,4 +1,4 @@
-"""Where each result goes, decided and checked before any work: nothing is overwritten that was not meant to be."""
+"""Where each result goes, decided and checked before any work."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import os
 import sys
 import unicodedata
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from daskimg.batch.outputs import Output
 from daskimg.batch.sources import Source, is_url
 from daskimg.errors import ImageFileError, ParameterError
-from daskimg.io.encode import Options
 from daskimg.io.formats import FORMATS, format_named, suffix_of
 
-__all__ = ["Job", "check_targets", "make_folders", "plan_targets"]
-
-FALLBACK = ".png"  # for inputs in a format that is only read, or without a suffix
+__all__ = ["Job", "comparable", "make_folders", "names_file", "plan_targets"]
 
 
 class Job(NamedTuple):
@@ -40,127 +38,84 @@ def names_file(to: str) -> bool:
     return known and not to.endswith(("/", os.sep)) and not os.path.isdir(to)
 
 
-def plan_targets(sources: Sequence[Source], to: str, *, format: str | None, name: str) -> list[Job]:
-    """Return the jobs: each source with its target.
+def plan_targets(sources: Iterable[Source], to: str, outputs: Sequence[Output]) -> Iterator[Job]:
+    """Yield the jobs: each source with its targets, which are as many as the outputs; none of them is kept.
 
     Raises
     ------
     ParameterError
-        If two inputs would share a target, or one file is to hold several.
+        If one file is to hold several images, two outputs of an image share a target, a name is too long, or a format
+        lacks an option of its output.
     UnknownNameError
         If the format is none that can be written.
     """
     if not to:
         raise ParameterError("say where the results go: a folder, or a file for a single image")
-    if "{stem}" not in name or os.path.basename(name) != name or "/" in name or "\\" in name:
-        raise ParameterError(
-            f"name={name!r} is not allowed; name is a file name with {{stem}} in it, such as '{{stem}}-edges'"
-        )
     place = to if is_url(to) else os.path.abspath(os.path.expanduser(to))
     if names_file(to):
-        if len(sources) > 1:
-            raise ParameterError(f"{to!r} names one file, but there are {len(sources)} images; name a folder")
-        if format is not None and format_named(format, "") is not format_named(None, to):
-            raise ParameterError(f"format={format!r} contradicts the name {to!r}; leave one of them out")
-        format_named(None, to)
-        return [Job(sources[0].url, (place,), sources[0].shown)]
-    jobs: list[Job] = []
-    taken: dict[str, Source] = {}
-    for source in sources:
-        target = _join(place, _named(source.below, format, name))
-        other = taken.setdefault(_comparable(target), source)
-        if other is not source:
+        return _one_file(sources, to, place, outputs)
+    return _in_folder(sources, place, outputs)
+
+
+def _one_file(sources: Iterable[Source], to: str, place: str, outputs: Sequence[Output]) -> Iterator[Job]:
+    if len(outputs) > 1:
+        raise ParameterError(f"{to!r} names one file, but there are {len(outputs)} outputs; name a folder")
+    (output,) = outputs
+    wanted = format_named(None, to)
+    if output.format is not None and format_named(output.format, "") is not wanted:
+        raise ParameterError(f"format={output.format!r} contradicts the name {to!r}; leave one of them out")
+    output.options.check(wanted)
+    for number, source in enumerate(sources, 1):
+        if number > 1:
+            raise ParameterError(f"{to!r} names one file, but there are several images; name a folder")
+        yield Job(source.url, (place,), source.shown, source.version)
+
+
+def _in_folder(sources: Iterable[Source], place: str, outputs: Sequence[Output]) -> Iterator[Job]:
+    checked: set[tuple[int, str]] = set()
+    for number, source in enumerate(sources, 1):
+        targets: list[str] = []
+        for position, output in enumerate(outputs, 1):
+            target = _join(place, output.name_of(source.below, number=number, output=position))
+            suffix = suffix_of(target)
+            if (position, suffix) not in checked:
+                output.options.check(format_named(None, target))
+                checked.add((position, suffix))
+            targets.append(target)
+        if len({comparable(target) for target in targets}) < len(targets):
             raise ParameterError(
-                f"{other.shown!r} and {source.shown!r} would both become {target!r}; process them in separate runs "
-                "with folders of their own, or give a common folder with --recursive, which keeps its folders apart"
+                f"outputs of {source.shown!r} would have one name ({', '.join(targets)}); tell them apart with name=, "
+                "such as '{stem}-{output}', or with folder="
             )
-        jobs.append(Job(source.url, (target,), source.shown))
-    return jobs
-
-
-def _named(below: str, format: str | None, name: str) -> str:
-    folders, slash, last = below.rpartition("/")
-    suffix = suffix_of(last)
-    current = next((one for one in FORMATS.values() if suffix in one.suffixes), None)
-    if current is None:  # "scan.v2" has no suffix that means an image: all of it is the name
-        suffix = ""
-    stem, own = last[: len(last) - len(suffix)], last[len(last) - len(suffix) :]
-    if format is not None:
-        wanted = format_named(format, "")
-        own = own if current is wanted else wanted.suffixes[0]
-    elif current is None or not current.dtypes:
-        own = FALLBACK
-    return folders + slash + name.replace("{stem}", stem) + own
+        yield Job(source.url, tuple(targets), source.shown, source.version)
 
 
 def _join(place: str, below: str) -> str:
     if is_url(place):
         return f"{place.rstrip('/')}/{below}"
-    target = os.path.abspath(os.path.join(place, below))
-    if os.path.commonpath([target, place]) != place:
+    target = os.path.normpath(os.path.join(place, below))
+    if not target.startswith(place.rstrip(os.sep) + os.sep):
         raise ParameterError(f"the result {below!r} would leave the folder {place!r}; rename the image")
     return target
 
 
-def _comparable(target: str) -> str:
+def comparable(target: str) -> str:
     """Return a target so that two which are one file compare equal: Windows and macOS ignore case."""
     if is_url(target) or sys.platform not in ("win32", "darwin"):
         return target
     return unicodedata.normalize("NFC", target).casefold()
 
 
-def check_targets(jobs: Iterable[Job], *, overwrite: bool, options: Options) -> None:
-    """Raise if a target is an input, exists already, or cannot have the options of its format.
-
-    Raises
-    ------
-    ParameterError
-        Naming the target. Inputs are not overwritten even if `overwrite` is set.
-    """
-    jobs = list(jobs)
-    inputs = {status for job in jobs if (status := _identity(job.source))}
-    existing = []
-    pairs = [(job.source, target) for job in jobs for target in job.targets]
-    for format in {format_named(None, target).name: format_named(None, target) for _, target in pairs}.values():
-        options.check(format)
-    for source, target in pairs:
-        status = _identity(target)
-        if source == target or (status and status in inputs):
-            raise ParameterError(
-                f"the result {target!r} would overwrite an input; choose another folder, "
-                "or another name with --name '{stem}-new' (in Python: name='{stem}-new')"
-            )
-        if status:
-            existing.append(target)
-    if existing and not overwrite:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise ParameterError(
-            f"{existing[0]!r}{more} exists already; choose another folder, or replace with --overwrite "
-            "(in Python: overwrite=True)"
-        )
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells one local file from all others, whatever its names; None where there is none."""
-    if is_url(path):
-        return None
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def make_folders(jobs: Iterable[Job]) -> str | None:
-    """Make the folders of the targets and try to write in each; return the topmost local one.
+def make_folders(folders: Iterable[str]) -> str | None:
+    """Make the local folders of targets and try to write in each; return the topmost.
 
     Raises
     ------
     ImageFileError
         If one cannot be made or written to.
     """
-    folders = sorted({os.path.dirname(target) for job in jobs for target in job.targets if not is_url(target)}, key=len)
-    for folder in folders:
+    ordered = sorted(folders, key=len)
+    for folder in ordered:
         probe = os.path.join(folder, f".{uuid.uuid4().hex}.probe")
         try:
             os.makedirs(folder, exist_ok=True)
@@ -173,4 +128,4 @@ def make_folders(jobs: Iterable[Job]) -> str | None:
             raise ImageFileError(
                 f"the output folder {folder!r} cannot be written to: {reason}; choose another"
             ) from error
-    return folders[0] if folders else None
+    return ordered[0] if ordered else None

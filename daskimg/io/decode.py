@@ -23,9 +23,7 @@ Pixels = NDArray[Any]
 _REDUCED = {1: 0, 2: 16, 4: 32, 8: 64}
 
 
-def decode(
-    file: IO[bytes], header: Header, *, srgb: bool, convert_ink: bool, shown: str, reduced: int = 1
-) -> Pixels:
+def decode(file: IO[bytes], header: Header, *, srgb: bool, convert_ink: bool, shown: str, reduced: int = 1) -> Pixels:
     """Decode one frame.
 
     Parameters
