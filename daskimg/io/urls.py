@@ -172,7 +172,7 @@ class Location:
 
     def _put(self, send: Callable[[Any, str], None]) -> None:
         fs, path = self.filesystem()
-        if self.url.partition("://")[0] in _OBJECT_STORES:
+        if self._scheme in _OBJECT_STORES:
             # They show an object when its upload ends, and a writer need not be allowed to look or to delete.
             send(fs, path)
             return
