@@ -18,7 +18,7 @@ from daskimg.io.metadata import tiff_exif
 from daskimg.io.orientation import upright
 from daskimg.io.probe import Header, pillow_image
 
-__all__ = ["decode_tiff", "has_imagecodecs", "tiff_header"]
+__all__ = ["check_inflated", "colored", "decode_tiff", "grey_alpha", "has_imagecodecs", "resolution_dpi", "tiff_header"]
 
 Pixels = NDArray[Any]
 
@@ -77,7 +77,7 @@ def tiff_header(file: IO[bytes], shown: str, frame: int) -> Header:
             frames=len(pages),
             exif=tiff_exif(file),
             icc=page.iccprofile,
-            dpi=_dpi(page),
+            dpi=resolution_dpi(page),
         )
 
 
@@ -90,7 +90,7 @@ def _channels(page: Any, shown: str) -> int:
     if photometric in (_RGB, _YCBCR) and 3 <= samples <= 4:
         return int(samples)
     if photometric in (_MINISWHITE, _MINISBLACK) and 1 <= samples <= 4:
-        return 4 if _grey_alpha(page) else int(samples)
+        return 4 if grey_alpha(page) else int(samples)
     name = getattr(photometric, "name", photometric)
     raise ImageFileError(
         f"{shown} has {samples} samples of {name} per pixel; 1 to 4 channels of grey, RGB, palette or 8-bit "
@@ -98,12 +98,13 @@ def _channels(page: Any, shown: str) -> int:
     )
 
 
-def _grey_alpha(page: Any) -> bool:
+def grey_alpha(page: Any) -> bool:
     """Tell whether two samples are grey and alpha, as Pillow writes them, rather than two channels of data."""
     return page.samplesperpixel == 2 and bool(set(page.extrasamples) & {1, 2})
 
 
-def _dpi(page: Any) -> tuple[float, float] | None:
+def resolution_dpi(page: Any) -> tuple[float, float] | None:
+    """Return the pixels per inch along columns and rows, where a page has a credible resolution."""
     unit = page.tags.valueof(296, 2)
     if unit not in (2, 3) or 282 not in page.tags:
         return None
@@ -134,12 +135,12 @@ def decode_tiff(file: IO[bytes], header: Header, *, convert_ink: bool, shown: st
         page = _pages(tiff, shown)[header.frame]
         if not _native(page):
             return _by_libtiff(file, header, page, shown)
-        _check_inflated(tiff.filehandle, page, shown)
+        _check_strips(tiff.filehandle, page, shown)
         pixels = np.asarray(page.asarray())
         if page.planarconfig == 2 and page.samplesperpixel > 1:
             pixels = np.moveaxis(pixels, 0, -1)
         pixels = pixels.reshape(header.rows, header.columns, page.samplesperpixel)
-        pixels = _colored(pixels, page, header, convert_ink)
+        pixels = colored(pixels, page, header.icc if convert_ink else None)
     if pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     return upright(np.ascontiguousarray(pixels, dtype=header.dtype), header.orientation)
@@ -154,37 +155,43 @@ def _native(page: Any) -> bool:
     return page.compression in (_PLAIN, *_DEFLATE, _LZMA, _PACKBITS) and page.predictor != _FLOAT_PREDICTOR
 
 
-def _check_inflated(handle: Any, page: Any, shown: str) -> None:
-    """Refuse strips that inflate to more than they should: without imagecodecs tifffile sets them no bound."""
-    inflate: Callable[[bytes, int], bytes]
-    if page.compression in _DEFLATE:
-        if has_imagecodecs():
-            return  # it refuses that itself
-        inflate = lambda data, most: zlib.decompressobj().decompress(data, most)  # noqa: E731
-    elif page.compression == _LZMA:
-        inflate = lambda data, most: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(data, most)  # noqa: E731
-    else:
-        return
+def _check_strips(handle: Any, page: Any, shown: str) -> None:
+    """Refuse strips that inflate to more than they should."""
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
     most = min(rows, page.imagelength if not page.is_tiled else rows) * columns * samples * max(1, page.dtype.itemsize)
     for start, count in zip(page.dataoffsets, page.databytecounts, strict=False):
         handle.seek(start)
-        if count and len(inflate(handle.read(count), most + 1)) > most:
-            raise ImageTooLargeError(f"{shown} has a strip or tile that inflates beyond its {most} bytes.")
+        check_inflated(handle.read(count), page.compression, most, shown)
 
 
-def _colored(pixels: Pixels, page: Any, header: Header, convert_ink: bool) -> Pixels:
+def check_inflated(data: bytes, compression: int, most: int, shown: str) -> None:
+    """Refuse a strip or tile that inflates to more than it should: without imagecodecs tifffile sets it no bound."""
+    inflate: Callable[[bytes, int], bytes]
+    if compression in _DEFLATE:
+        if has_imagecodecs():
+            return  # it refuses that itself
+        inflate = lambda data, most: zlib.decompressobj().decompress(data, most)  # noqa: E731
+    elif compression == _LZMA:
+        inflate = lambda data, most: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(data, most)  # noqa: E731
+    else:
+        return
+    if data and len(inflate(data, most + 1)) > most:
+        raise ImageTooLargeError(f"{shown} has a strip or tile that inflates beyond its {most} bytes.")
+
+
+def colored(pixels: Pixels, page: Any, icc: bytes | None) -> Pixels:
+    """Turn the samples of a page, the last axis, to RGB(A) or channels; ink by its profile if that is given."""
     if page.photometric == _PALETTE:
         colors: Pixels = np.moveaxis((page.colormap >> 8).astype(np.uint8), 0, -1)
         return np.asarray(colors[pixels[..., 0]])
     if page.photometric == _SEPARATED:
-        return cmyk_to_rgb(pixels, header.icc if convert_ink else None)
+        return cmyk_to_rgb(pixels, icc)
     if page.dtype.kind == "b":
         pixels = pixels.astype(np.uint8) * 255
     if page.photometric == _MINISWHITE and pixels.dtype.kind == "u":
         pixels = np.iinfo(pixels.dtype).max - pixels
-    if _grey_alpha(page):
+    if grey_alpha(page):
         pixels = pixels[..., [0, 0, 0, 1]]
     return pixels
 

@@ -1,0 +1,361 @@
+"""TIFF files that are read tile by tile: large, pyramidal, of many pages, from microscopes, scanners and satellites."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daskimg.errors import EnvironmentProblem, ImageFileError, ImageTooLargeError
+from daskimg.io.boundary import translated
+from daskimg.io.probe import pixel_limit
+from daskimg.io.sources import tiff_tags
+from daskimg.io.sources.handles import OpenFiles
+from daskimg.io.sources.scenes import choose_scene
+from daskimg.io.sources.tiff_pages import Content, Page, Planes, opened
+from daskimg.io.sources.tiff_series import Axes, Picture, decodable, pictures, plane_of_frame, planes_of
+from daskimg.io.stored import Layout, StoredImage
+from daskimg.io.tiff import has_imagecodecs
+from daskimg.io.urls import Location
+
+__all__ = ["TiffImage", "open_tiff"]
+
+Pixels = NDArray[Any]
+
+#: The TIFF files of this process that are open.
+FILES: OpenFiles[Content] = OpenFiles(32)
+
+_ANCHORS = 128  # directories whose places travel with an image; others are found from the one before
+_STRIPS_BYTES = 2**19  # that strips are put together to
+_ROWS_BYTES = 2**20  # of uncompressed rows that are fetched at once
+# What tifffile changes in the pages after it read them, so that it must be asked for them.
+_MENDED = ("lsm", "ndpi", "philips", "scanimage")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Says where the planes of one level are, for those who read them."""
+
+    planes: Planes
+    anywhere: bool  # any part can be read as such
+
+
+class TiffImage(StoredImage):
+    """Reads an image in a TIFF file, part by part.
+
+    What travels to workers is small: they look up the offsets of the tiles that they need. It describes less than the
+    image that was opened: of the layout's attributes only `nodata` travels.
+
+    Parameters
+    ----------
+    place : Location
+        Where the file is.
+    content : tuple
+        The version of the file.
+    layout : Layout
+        What the image holds.
+    sources : tuple
+        Where its levels are, one for each.
+    axes : Axes
+        How planes and samples become axes.
+    """
+
+    def __init__(
+        self,
+        place: Location,
+        content: tuple[Any, ...],
+        layout: Layout,
+        sources: tuple[_Source, ...],
+        axes: Axes,
+        *,
+        scene: int,
+        mended: bool,
+        anchors: tuple[int, ...],
+        stride: int,
+    ) -> None:
+        self.place, self.content, self.layout, self.sources, self.axes = place, content, layout, sources, axes
+        self.scene, self.mended, self.anchors, self.stride = scene, mended, anchors, stride
+        self.version = (place.url, content, "tiff", scene, axes.plane)
+
+    def __getstate__(self) -> dict[str, Any]:
+        attrs = {name: value for name, value in self.layout.attrs.items() if name == "nodata"}
+        return self.__dict__ | {"layout": replace(self.layout, attrs=attrs, scenes=())}
+
+    def _page(self, content: Content, level: int, plane: int) -> Page | None:
+        """Return the page of a plane; None where the file lacks it."""
+        planes = self.sources[level].planes
+        number = planes.numbers[0 if planes.stacked else plane]
+        if number < 0:
+            return None
+
+        def find() -> Any:
+            if self.mended:
+                return pictures(content.tiff)[self.scene].levels[level][plane]
+            return content.parsed(content.directory(number, self.anchors, self.stride), number, planes.sub)
+
+        page = content.page((self.scene, level, plane) if self.mended else (number, planes.sub), find)
+        if (page.rows, page.columns) != self._size(level):
+            raise ImageFileError(
+                f"{self.place.shown} is damaged: plane {plane} has {page.rows} x {page.columns} pixels, others "
+                f"{self._size(level)}."
+            )
+        return page
+
+    def _size(self, level: int) -> tuple[int, int]:
+        shape = self.layout.levels[level].shape
+        return shape[self.layout.dims.index("y")], shape[self.layout.dims.index("x")]
+
+    def decode(self, level: int, index: tuple[int, ...]) -> Pixels:
+        """Decode the tile of these numbers along the axes, clipped to the level's shape.
+
+        Raises
+        ------
+        ImageFileError
+            It is broken, or the file is no longer what it was when it was opened.
+        """
+        one = self.layout.levels[level]
+        where = tuple(
+            slice(number * size, min((number + 1) * size, length))
+            for number, size, length in zip(index, one.tile, one.shape, strict=True)
+        )
+        return self._part(level, where)
+
+    def read(self, level: int, where: tuple[slice, ...]) -> Pixels:
+        """Return a part of a level, put together from tiles; those decoded last are kept."""
+        if not self.sources[level].anywhere:
+            return super().read(level, where)
+        count = len(where) - self.axes.spatial
+        result = np.empty([part.stop - part.start for part in where], self.layout.dtype)
+        for at in itertools.product(*(range(part.start, part.stop) for part in where[:count])):
+            one = tuple(slice(number, number + 1) for number in at)
+            into = tuple(
+                slice(number - part.start, number - part.start + 1) for number, part in zip(at, where, strict=False)
+            )
+            result[into] = self._part(level, one + where[count:])
+        return result
+
+    def _part(self, level: int, where: tuple[slice, ...]) -> Pixels:
+        """Return the pixels of one plane there: a tile, strips one below the other, or any part where that is one."""
+        axes = self.axes
+        leading = where[: len(where) - axes.spatial]
+        rows, columns = where[len(leading) : len(leading) + 2]
+        plane, sample = axes.locate([part.start for part in leading])
+        key = (self.place.url, self.content)
+        with FILES.use(key, lambda: Content(self.place, self.content)) as content:
+            page = self._page(content, level, plane)
+            if page is None:
+                pixels = np.zeros([part.stop - part.start for part in where], self.layout.dtype)
+                return pixels
+            stacked = plane if self.sources[level].planes.stacked else 0
+            samples = range(page.samples) if page.apart and sample is None else [sample or 0]
+            parts = [self._samples(page, rows, columns, one, stacked) for one in samples]
+        pixels = page.colored(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
+        if axes.spatial == 2:
+            pixels = pixels[..., 0]
+        else:
+            pixels = pixels[..., where[-1]]
+        return pixels.astype(self.layout.dtype, copy=False).reshape((1,) * len(leading) + pixels.shape)
+
+    @staticmethod
+    def _samples(page: Page, rows: slice, columns: slice, sample: int, stacked: int) -> Pixels:
+        if page.final:
+            return page.region(rows, columns, sample, stacked)
+        high, wide = page.tile
+        first = sample * page.count
+        numbers = [
+            (first + (row // high) * page.across + columns.start // wide, row, columns.start)
+            for row in range(rows.start, rows.stop, high)
+        ]
+        parts = [page.segment(*one) for one in numbers]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def open_tiff(place: Location, *, scene: int | str | None = None, frame: int | None = None) -> TiffImage | None:
+    """Open an image in a TIFF file; only headers are read.
+
+    Tiles and strips of whatever tifffile decodes, pyramids, OME-TIFF, ImageJ's stacks, whole slides (Aperio,
+    Hamamatsu, Philips, Leica, Ventana) and GeoTIFF. Pages of one kind are one image with an axis more.
+
+    Parameters
+    ----------
+    place : Location
+        A local file, or a URL that can be read in parts.
+    scene : int or str, optional
+        Which of several images in the file, by its number or name. The label and the overview of a slide are scenes
+        beside it.
+    frame : int, optional
+        One page, from 0, of what would else be a stack.
+
+    Returns
+    -------
+    TiffImage or None
+        None where the file can only be decoded whole, if at all: it is to be turned upright, is a camera's raw file,
+        or has samples that tifffile does not decode. In `layout.attrs` are `icc`, `nodata`, `transform`, `crs` and
+        `channel_names`, those that are known.
+
+    Raises
+    ------
+    ImageFileError
+        The file is missing, damaged or truncated, or there is no such scene or frame.
+    ImageTooLargeError
+        What must be decoded at once has more pixels than the limit, 2**28 if `DASKIMG_MAX_PIXELS` says no other.
+    EnvironmentProblem
+        Its compression needs imagecodecs.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, pathlib, tifffile
+    >>> from daskimg.io.urls import locate
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "slide.tif")
+    >>> tifffile.imwrite(path, np.zeros((600, 800, 3), "uint8"), tile=(256, 256), compression="zlib")
+    >>> image = open_tiff(locate(path))
+    >>> image.layout.dims, image.layout.levels[0]
+    (('y', 'x', 'channel'), Level(shape=(600, 800, 3), tile=(256, 256, 3)))
+    >>> image.read(0, (slice(0, 2), slice(500, 520), slice(0, 3))).shape
+    (2, 20, 3)
+    """
+    version = place.version()
+    shown = place.shown
+    with (
+        FILES.use((place.url, version), lambda: Content(place, version)) as content,
+        content.lock,
+        translated(shown, "read"),
+    ):
+        directories = content.all_directories()
+        tiff = opened(content.file.stream, content.name)
+        if not directories or tiff.pages.first.is_dng:
+            return None
+        found = pictures(tiff)
+        if not found:
+            return None
+        axis = None
+        if frame is not None and scene is None:
+            number, axis = plane_of_frame(found, frame, shown)
+        else:
+            number = _chosen(scene, found, shown)
+        return _image(content, tiff, found, number, axis, directories, version)
+
+
+def _chosen(scene: int | str | None, found: list[Picture], shown: str) -> int:
+    names = tuple(picture.name for picture in found)
+    if scene is None and found[0].slide:
+        return 0
+    return choose_scene(scene, names if len(names) > 1 else (), shown)
+
+
+def _image(
+    content: Content,
+    tiff: Any,
+    found: list[Picture],
+    number: int,
+    plane: int | None,
+    directories: list[int],
+    version: tuple[Any, ...],
+) -> TiffImage | None:
+    """Return the image of one picture in a file; None where it cannot be read by tile."""
+    place, shown = content.file.place, content.file.place.shown
+    picture = found[number]
+    base = picture.levels[0].keyframe
+    axes = Axes.of(picture.levels[0], plane)
+    if axes is None or base.tags.valueof(274, 1) not in (0, 1) or base.imagedepth > 1:
+        return None
+    if not decodable(base):
+        if has_imagecodecs() or (axes.planes == 1 and len(picture.levels) == 1 and _small(base)):
+            return None
+        raise EnvironmentProblem(
+            f"{shown} is compressed with {tiff_tags.compression_name(base)}, whose decoder is not installed: "
+            "pip install 'daskimg[codecs]'"
+        )
+    mended = any(getattr(tiff, f"is_{kind}", False) for kind in _MENDED)
+    numbers = {offset: at for at, offset in enumerate(directories)}
+    levels, sources = [], []
+    for series in picture.levels:
+        planes = planes_of(series, axes.planes, numbers)
+        if planes is None:
+            if series is picture.levels[0]:
+                return None
+            continue
+        page = Page(series.keyframe, content.file)
+        page.check()
+        if planes.stacked:
+            _check_stack(page, axes.planes, shown)
+        anywhere = page.final and place.local
+        tile = _tile(page, place.local)
+        _check_tile(tile, shown)
+        levels.append(axes.level((page.rows, page.columns), (1, 1) if anywhere else tile))
+        sources.append(_Source(planes, anywhere))
+    ome = tiff_tags.ome_images(tiff.ome_metadata if tiff.is_ome else None)
+    named = next((one for one in ome if one.name == picture.name), None) if len(ome) != len(found) else ome[number]
+    size = tiff_tags.pixel_size(tiff, base, named)
+    stride = -(-len(directories) // _ANCHORS)
+    layout = Layout(
+        tiff_tags.format_name(tiff, base),
+        axes.dims,
+        axes.dtype,
+        tuple(levels),
+        pixel_size=size and size[0],
+        unit=size[1] if size else "",
+        attrs=_attrs(base, named, axes),
+        scenes=tuple(one.name for one in found) if len(found) > 1 else (),
+        compression=tiff_tags.compression_name(base),
+    )
+    return TiffImage(
+        place,
+        version,
+        layout,
+        tuple(sources),
+        axes,
+        scene=number,
+        mended=mended,
+        anchors=tuple(directories[::stride]),
+        stride=stride,
+    )
+
+
+def _attrs(base: Any, ome: tiff_tags.OmeImage | None, axes: Axes) -> Mapping[str, Any]:
+    attrs = tiff_tags.geography(base)
+    nodata = tiff_tags.nodata(base)
+    if nodata is not None:
+        attrs["nodata"] = nodata
+    if base.iccprofile and base.photometric != 5:  # that of ink is used when it is turned to light
+        attrs["icc"] = bytes(base.iccprofile)
+    if ome is not None and "c" in axes.dims and len(ome.channels) == axes.length("c"):
+        attrs["channel_names"] = ome.channels
+    return attrs
+
+
+def _small(page: Any) -> bool:
+    limit = pixel_limit("default")
+    return limit is None or page.imagelength * page.imagewidth <= limit
+
+
+def _tile(page: Page, local: bool) -> tuple[int, int]:
+    """Return the rows and columns that are decoded at once: a tile, or strips that make up some work together."""
+    high, wide = page.tile
+    line = wide * page.samples * page.stored.itemsize
+    if page.final:
+        high, most = 1, _ROWS_BYTES
+    elif page.page.is_tiled:
+        return high, wide
+    else:
+        most = _STRIPS_BYTES
+    return min(high * max(1, most // max(1, high * line)), max(high, page.rows)), wide
+
+
+def _check_tile(tile: tuple[int, int], shown: str) -> None:
+    limit, pixels = pixel_limit("default"), math.prod(tile)
+    if limit is not None and pixels > limit:
+        raise ImageTooLargeError(
+            f"{shown} must be decoded {tile[0]} x {tile[1]} = {pixels:,} pixels at once, more than the limit of "
+            f"{limit:,}. Write it again with tiles, or set DASKIMG_MAX_PIXELS={pixels} if you have the memory."
+        )
+
+
+def _check_stack(page: Page, planes: int, shown: str) -> None:
+    if int(page.offsets[0]) + planes * int(page.page.nbytes) > page.file.size:
+        raise ImageFileError(f"{shown} is truncated: it is too short for its {planes} planes.")
