@@ -25,7 +25,7 @@ from daskimg.registry import get_operation
 if TYPE_CHECKING:
     from daskimg.operation import Operation
 
-__all__ = ["Pipeline", "Step"]
+__all__ = ["Pipeline", "Step", "as_pipeline"]
 
 A = TypeVar("A")
 
@@ -371,6 +371,17 @@ class Pipeline:
 
         versions = [tokenize(step) for step in self.steps]
         return hashlib.sha256(json.dumps([SCHEMA_VERSION, cv2.__version__, versions]).encode()).hexdigest()[:32]
+
+
+def as_pipeline(pipeline: Any) -> Pipeline:
+    """Return a pipeline given as one, as a step, or in its text or JSON form.
+
+    >>> as_pipeline("invert")
+    Pipeline(invert())
+    """
+    if isinstance(pipeline, str):
+        return Pipeline.from_json(pipeline) if pipeline.lstrip().startswith("{") else Pipeline.from_text(pipeline)
+    return Pipeline(pipeline)
 
 
 def _portable(value: Any) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 from daskimg.errors import ParameterError, suggest
 from daskimg.io.encode import Options
 from daskimg.io.formats import FORMATS, Format, format_named, suffix_of
-from daskimg.pipeline import Pipeline, Step
+from daskimg.pipeline import Pipeline, Step, as_pipeline
 
-__all__ = ["Output", "as_outputs", "as_pipeline"]
+__all__ = ["Output", "as_outputs"]
 
 FALLBACK = FORMATS["png"]  # for inputs in a format that is only read, or without a suffix
 LONGEST_NAME = 255  # bytes that file systems take
@@ -143,13 +143,6 @@ class Output:
     def from_dict(cls, document: Mapping[str, Any]) -> Output:
         """Make it from what `to_dict` returned."""
         return cls(**{**document, "pipeline": Pipeline.from_json(document["pipeline"])})
-
-
-def as_pipeline(pipeline: Any) -> Pipeline:
-    """Return a pipeline given as one, as a step, or in its text or JSON form."""
-    if isinstance(pipeline, str):
-        return Pipeline.from_json(pipeline) if pipeline.lstrip().startswith("{") else Pipeline.from_text(pipeline)
-    return Pipeline(pipeline)
 
 
 def as_outputs(
