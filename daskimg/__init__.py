@@ -42,10 +42,17 @@ from daskimg.version import __version__ as __version__
 if _TYPE_CHECKING:
     from daskimg.batch import Report as Report
     from daskimg.batch import process_images as process_images
+    from daskimg.batch import retry_images as retry_images
     from daskimg.clusters import start_cluster as start_cluster
 
 # What brings a scheduler along is imported when it is first used.
-_LATER = {"Report": "batch", "process_images": "batch", "start_cluster": "clusters", "testing": "testing"}
+_LATER = {
+    "Report": "batch",
+    "process_images": "batch",
+    "retry_images": "batch",
+    "start_cluster": "clusters",
+    "testing": "testing",
+}
 
 
 def __getattr__(name: str) -> _Any:

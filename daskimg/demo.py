@@ -99,6 +99,7 @@ def demo(
                 folder / name,
                 format="png",
                 overwrite=True,
+                resume=False,
                 cluster=cluster,
                 progress=progress,
                 cancel=cancel,

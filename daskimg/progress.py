@@ -5,9 +5,22 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
-__all__ = ["Progress", "ProgressBar"]
+__all__ = ["FileState", "Progress", "ProgressBar"]
+
+
+class FileState(NamedTuple):
+    """Says how far one file of many is.
+
+    `source` is the file as the user named it; `state` is `"under way"`, `"done"` or `"failed"`; `reason` says why it
+    failed; `seconds` is how long it took.
+    """
+
+    source: str
+    state: str
+    reason: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,12 @@ class Progress:
         What is counted.
     before : int
         Items among those that are finished which an earlier run finished.
+    looking : bool
+        Whether the items are still being found; `total` are those found so far.
+    file : str
+        The item that is under way alone, since it is large.
+    part : float
+        How much of that item is done, from 0 to 1.
     """
 
     done: int
@@ -35,6 +54,9 @@ class Progress:
     stopping: bool = False
     unit: str = "images"
     before: int = 0
+    looking: bool = False
+    file: str = ""
+    part: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -47,6 +69,8 @@ class Progress:
         return (self.total - self.done) / self.rate if self.rate else None
 
     def __str__(self) -> str:
+        if self.looking:
+            return f"{self.total} {self.unit} found"
         share = 100 * self.done // max(self.total, 1)
         parts = [f"{self.done}/{self.total}", f"{share} %", f"{self.rate:.1f} {self.unit}/s"]
         if self.stopping:
@@ -57,6 +81,8 @@ class Progress:
             parts.append(duration(self.seconds))
         if self.failed:
             parts.append(f"{self.failed} failed")
+        if self.file:
+            parts.append(f"{self.file} {100 * self.part:.0f} %")
         return "  ".join(parts)
 
 
@@ -108,7 +134,7 @@ class ProgressBar:
     def __call__(self, progress: Progress) -> None:
         """Draw it, if it is time to."""
         now = time.monotonic()
-        finished = progress.done >= progress.total
+        finished = progress.done >= progress.total and not progress.looking
         news = progress.stopping and not self._stopping
         due = finished or news or now - self._last >= (0.1 if self._terminal else self.every)
         if self._final or not due:

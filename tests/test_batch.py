@@ -12,8 +12,9 @@ import pytest
 
 import daskimg as di
 from daskimg.batch import Failure, Report, places, process_images
+from daskimg.batch.outputs import Output
 from daskimg.batch.targets import Job
-from daskimg.batch.task import Work, do
+from daskimg.batch.task import Work, do, do_group
 from daskimg.errors import EnvironmentProblem, ImageFileError, ParameterError, UnknownNameError
 from daskimg.parameters import Range
 from daskimg.progress import Progress
@@ -49,7 +50,8 @@ def many(tmp_path):
 
 
 def names(folder):
-    return sorted(path.name for path in Path(folder).iterdir())
+    """The files in a folder, but for what daskimg keeps beside results."""
+    return sorted(path.name for path in Path(folder).iterdir() if path.name != ".daskimg")
 
 
 # What is done, and where
@@ -93,7 +95,7 @@ def test_the_cluster_is_not_started_when_something_is_wrong(photos, tmp_path):
 
 
 def test_pixels_never_come_back_from_the_task(photos, tmp_path):
-    outcome = do(Job(str(photos / "a.png"), (str(tmp_path / "a.png"),), "a.png"), Work(di.Pipeline(STEPS)))
+    outcome = do(Job(str(photos / "a.png"), (str(tmp_path / "a.png"),), "a.png"), Work((Output(STEPS),)))
     assert outcome.pixels == 60 * 80
     assert len(pickle.dumps(outcome)) < 300
 
@@ -122,21 +124,23 @@ def test_a_bounded_number_is_under_way(many, tmp_path, monkeypatch):
             now += 1
             most = max(most, now)
         time.sleep(0.005)
-        result = do(*arguments)
+        result = do_group(*arguments)
         with lock:
             now -= 1
         return result
 
     submit = places.Threads.submit
 
-    def counted(self, job):
-        out.append(job)
-        return submit(self, job)
+    def counted(self, jobs):
+        out.extend(jobs)
+        return submit(self, jobs)
 
-    monkeypatch.setattr(places, "do", slow)
+    monkeypatch.setattr(places, "do_group", slow)
     monkeypatch.setattr(places.Threads, "submit", counted)
     seen = []
-    report = process_images(many, STEPS, tmp_path / "out", threads=3, progress=lambda p: seen.append(len(out) - p.done))
+    report = process_images(
+        many, STEPS, tmp_path / "out", threads=3, group=1, progress=lambda p: seen.append(len(out) - p.done)
+    )
     assert report.done == 20
     assert most <= 3
     assert max(seen) <= 3 * places.AHEAD
@@ -150,8 +154,9 @@ def test_a_file_that_is_no_image_is_named_and_the_others_are_done(photos, bad_fi
     options = {"threads": 2} if place == "threads" else {"cluster": request.getfixturevalue("cluster")}
     report = process_images(photos, STEPS, tmp_path / "out", **options)
     assert (report.total, report.done, report.ok) == (4, 3, False)
-    ((source, reason),) = report.failures
+    ((source, reason, attempts),) = report.failures
     assert source.endswith("bad.png")
+    assert attempts == 1
     assert reason.startswith("is no image that daskimg knows")
     assert names(tmp_path / "out") == ["a.png", "b.jpg", "c.webp"]
 
@@ -176,7 +181,7 @@ def test_lack_of_memory_is_said_in_words(photos, tmp_path, monkeypatch):
     def full(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("daskimg.io.reading.read_image", full)
+    monkeypatch.setattr("daskimg.batch.task.loaded", full)
     report = process_images(photos / "a.png", STEPS, tmp_path / "out")
     assert "not enough memory" in report.failures[0].reason
 
@@ -197,7 +202,7 @@ def test_a_worker_that_dies_costs_one_image(photos, tmp_path, cluster, client):
 
 
 def test_a_cluster_that_is_gone_ends_the_wait(photos, tmp_path, client, monkeypatch):
-    place = places.OnCluster(client, Work(di.Pipeline(STEPS)))
+    place = places.OnCluster(client, Work((Output(STEPS),)))
     place.patience = 0.0
     monkeypatch.setattr(client, "nthreads", dict)
     place._asked = -10.0
@@ -208,7 +213,7 @@ def test_a_cluster_that_is_gone_ends_the_wait(photos, tmp_path, client, monkeypa
 def test_what_a_format_cannot_hold_is_said(photos, tmp_path):
     report = process_images(photos / "a.png", di.sobel(dx=1), tmp_path / "out")
     assert "PNG cannot hold int16" in report.failures[0].reason
-    assert not list((tmp_path / "out").iterdir())
+    assert names(tmp_path / "out") == []
 
 
 # What is refused before anything begins
@@ -294,7 +299,7 @@ def test_bad_options_are_refused(photos, tmp_path):
         process_images(photos, STEPS, out, threads=0)
     with pytest.raises(ParameterError, match="exclude each other"):
         process_images(photos, STEPS, out, threads=1, cluster="tcp://127.0.0.1:1")
-    with pytest.raises(ParameterError, match="names one file, but there are 3"):
+    with pytest.raises(ParameterError, match="names one file, but there are several"):
         process_images(photos, STEPS, tmp_path / "out.png")
     with pytest.raises(ParameterError, match="contradicts"):
         process_images(photos / "a.png", STEPS, tmp_path / "out.png", format="jpeg")
@@ -392,7 +397,7 @@ def test_names_from_urls_cannot_leave_the_folder(tmp_path, end):
     from daskimg.batch.targets import plan_targets
 
     for url in (f"https://example.org/{end}", f"s3://bucket/{end}"):
-        (job,) = plan_targets(find_sources(url), str(tmp_path / "out"), format=None, name="{stem}")
+        (job,) = plan_targets(find_sources(url), str(tmp_path / "out"), [Output("invert")])
         assert job.targets == (str(tmp_path / "out" / "evil.png"),)
 
 
@@ -421,7 +426,7 @@ def test_cancelling_stops_between_images(many, tmp_path, request, place):
     options = {"threads": 1} if place == "threads" else {"cluster": request.getfixturevalue("cluster")}
     cancel = threading.Event()
     report = process_images(
-        many, STEPS, tmp_path / "out", cancel=cancel, progress=lambda p: p.done and cancel.set(), **options
+        many, STEPS, tmp_path / "out", cancel=cancel, group=1, progress=lambda p: p.done and cancel.set(), **options
     )
     assert report.cancelled
     assert not report.ok
@@ -437,10 +442,10 @@ def test_ctrl_c_is_raised_again_when_nothing_is_half_written(many, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         process_images(many, STEPS, tmp_path / "out", threads=1, progress=interrupt)
-    written = list((tmp_path / "out").iterdir())
+    written = names(tmp_path / "out")
     assert 2 <= len(written) < 20
-    for path in written:
-        assert di.read_image(path).shape == (9, 11)
+    for name in written:
+        assert di.read_image(tmp_path / "out" / name).shape == (9, 11)
 
 
 def test_the_report_says_how_many_how_fast_and_what_failed():

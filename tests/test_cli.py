@@ -38,7 +38,8 @@ def daskimg(capsys, tmp_path, monkeypatch):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """The files in a folder, but for what daskimg keeps beside results."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".daskimg")
 
 
 # Version, help, speed of the start
@@ -53,7 +54,7 @@ def test_version_and_help_import_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"daskimg {di.__version__}\n" in done.stdout
-    for command in ("completion", "demo", "ops", "run"):
+    for command in ("completion", "demo", "ops", "retry", "run"):
         assert re.search(rf"^  {command} +[A-Z]", done.stdout, re.MULTILINE)
 
 
@@ -271,8 +272,9 @@ def test_an_output_folder_that_cannot_be_written_to_is_said_before_work(daskimg,
     assert "%" not in err  # no progress
 
 
-def test_results_are_not_overwritten_silently(daskimg, photos):
-    assert daskimg("run", "invert", "photos", "--to", "out")[0] == 0
+def test_results_are_not_overwritten_silently(daskimg, photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"mine")
     code, _, err = daskimg("run", "invert", "photos", "--to", "out")
     assert code == 2
     assert "exists already" in err
@@ -282,6 +284,45 @@ def test_results_are_not_overwritten_silently(daskimg, photos):
     assert code == 2
     assert "would overwrite an input" in err
     assert (photos / "a.png").read_bytes() == before
+
+
+def test_results_that_exist_are_left_out_if_asked(daskimg, photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"mine")
+    code, out, _ = daskimg("run", "invert", "photos", "--to", "out", "--skip-existing")
+    assert code == 0
+    assert "2 of 3 images done" in out
+    assert "1 skipped" in out
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
+    code, _, err = daskimg("run", "invert", "photos", "--to", "out", "--skip-existing", "--overwrite")
+    assert code == 2
+    assert "exclude each other" in err
+
+
+def test_the_same_command_does_only_what_is_left(daskimg, photos, tmp_path):
+    assert daskimg("run", "invert", "photos", "--to", "out")[0] == 0
+    (tmp_path / "out" / "b.jpg").unlink()
+    code, out, _ = daskimg("run", "invert", "photos", "--to", "out")
+    assert code == 0
+    assert "1 of 3 images done" in out
+    assert "2 done before" in out
+    assert "1 done before is done anew, because the results were changed or removed" in out
+    code, _, err = daskimg("run", "invert", "photos", "--to", "out", "--no-resume")
+    assert code == 2
+    assert "exists already" in err
+
+
+def test_retry_does_what_failed(daskimg, photos, bad_file, tmp_path):
+    assert daskimg("run", "invert", "photos", "--to", "out", "--retries", 1)[0] == 1
+    assert daskimg("retry", "out")[0] == 1
+    di.save_image(np.zeros((5, 5), np.uint8), bad_file, overwrite=True)
+    code, out, _ = daskimg("retry", "out")
+    assert code == 0
+    assert out.startswith("1 of 1 image done")
+    assert (di.read_image(tmp_path / "out" / "bad.png") == 255).all()
+    code, _, err = daskimg("retry", "photos")
+    assert code == 2
+    assert "holds no manifest" in err
 
 
 def test_two_inputs_with_one_result_are_refused(daskimg, photos, tmp_path):
@@ -382,7 +423,7 @@ def completed(*words):
 
 
 def test_completion_knows_commands_operations_and_parameters():
-    assert completed("r") == ["run"]
+    assert completed("r") == ["retry", "run"]
     assert completed("ops", "gauss") == ["gaussian_blur"]
     assert completed("run", "gaussian_bl") == ["gaussian_blur"]
     assert completed("run", "invert | gaussian_bl") == ["invert | gaussian_blur"]

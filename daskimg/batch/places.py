@@ -5,37 +5,41 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from daskimg.batch.targets import Job
-from daskimg.batch.task import Outcome, Work, do
+from daskimg.batch.task import Outcome, Work, do_group
 from daskimg.errors import EnvironmentProblem
 
-__all__ = ["OnCluster", "Place", "Threads"]
+__all__ = ["OnCluster", "Place", "Threads", "WorkerDied"]
 
-AHEAD = 2  # images handed out for each thread: one that it works on, one that waits for it
+AHEAD = 2  # groups of images handed out for each thread: one that it works on, one that waits for it
+
+
+class WorkerDied(Exception):
+    """Says that each worker that began a group died."""
 
 
 class Place(Protocol):
-    """Takes jobs and says, by a queue, which futures are finished."""
+    """Takes groups of jobs and says, by a queue, which futures are finished."""
 
     finished: queue.SimpleQueue[Any]
 
     @property
     def window(self) -> int:
-        """How many images may be under way at once."""
+        """How many groups may be under way at once."""
 
     @property
     def name(self) -> str:
         """The place in words."""
 
-    def submit(self, job: Job) -> Any:
-        """Begin an image and return its future, which later comes by `finished`."""
+    def submit(self, jobs: Sequence[Job]) -> Any:
+        """Begin a group and return its future, which later comes by `finished`."""
 
-    def outcome(self, future: Any) -> Outcome:
-        """Return what came of a finished future."""
+    def outcomes(self, future: Any, jobs: Sequence[Job]) -> list[Outcome]:
+        """Return what came of the group of a finished future, or raise `WorkerDied`."""
 
     def stop(self, futures: list[Any]) -> None:
         """Don't begin what is not begun; what is under way is stopped where that leaves nothing half done."""
@@ -50,13 +54,13 @@ class Threads:
     def __init__(self, threads: int, work: Work) -> None:
         self.threads = threads
         self.work = work
-        self.finished: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
+        self.finished: queue.SimpleQueue[Future[list[Outcome]]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="daskimg")
 
     @property
     def window(self) -> int:
-        """How many images may be under way at once."""
+        """How many groups may be under way at once."""
         return AHEAD * self.threads
 
     @property
@@ -64,17 +68,17 @@ class Threads:
         """The place in words."""
         return f"{self.threads} thread{'s' * (self.threads != 1)} in this process"
 
-    def submit(self, job: Job) -> Future[Outcome]:
-        """Begin an image."""
-        future = self._pool.submit(do, job, self.work, self._stop)
+    def submit(self, jobs: Sequence[Job]) -> Future[list[Outcome]]:
+        """Begin a group."""
+        future = self._pool.submit(do_group, jobs, self.work, self._stop)
         future.add_done_callback(self.finished.put)
         return future
 
-    def outcome(self, future: Future[Outcome]) -> Outcome:
-        """Return what came of a finished future."""
-        return Outcome(skipped=True) if future.cancelled() else future.result()
+    def outcomes(self, future: Future[list[Outcome]], jobs: Sequence[Job]) -> list[Outcome]:
+        """Return what came of a group."""
+        return [Outcome(skipped=True)] * len(jobs) if future.cancelled() else future.result()
 
-    def stop(self, futures: list[Future[Outcome]]) -> None:
+    def stop(self, futures: list[Future[list[Outcome]]]) -> None:
         """Stop before the next image, and between the steps of those under way."""
         self._stop.set()
         for future in futures:
@@ -118,7 +122,7 @@ class OnCluster:
 
     @property
     def window(self) -> int:
-        """How many images may be under way at once."""
+        """How many groups may be under way at once."""
         self._look()
         return AHEAD * max(self._threads, 1)
 
@@ -128,25 +132,27 @@ class OnCluster:
         count = len(self.client.nthreads())
         return f"{count} worker{'s' * (count != 1)} of {self.client.scheduler.address}"
 
-    def submit(self, job: Job) -> Any:
-        """Begin an image."""
-        future = self.client.submit(do, job, self.work, pure=False)
+    def submit(self, jobs: Sequence[Job]) -> Any:
+        """Begin a group."""
+        future = self.client.submit(do_group, jobs, self.work, pure=False)
         future.add_done_callback(self.finished.put)
         return future
 
-    def outcome(self, future: Any) -> Outcome:
-        """Return what came of a finished future; a worker that died is this image's failure, not the batch's."""
+    def outcomes(self, future: Any, jobs: Sequence[Job]) -> list[Outcome]:
+        """Return what came of a group, and let the scheduler forget it."""
         from distributed import KilledWorker
 
         try:
-            outcome: Outcome = future.result()
+            outcomes: list[Outcome] = future.result()
         except KilledWorker:
-            return Outcome(reason="each worker that began it died; it may need more memory than a worker has")
+            raise WorkerDied from None
         except CancelledError:
-            return Outcome(reason="the cluster lost it")
+            return [Outcome(reason="the cluster lost it", transient=True)] * len(jobs)
         except Exception as error:
-            return Outcome(reason=f"the worker could not run it: {type(error).__name__}: {error}")
-        return outcome
+            return [Outcome(reason=f"the worker could not run it: {type(error).__name__}: {error}")] * len(jobs)
+        finally:
+            future.release()
+        return outcomes
 
     def stop(self, futures: list[Any]) -> None:
         """Let the few that are handed out end: a worker cannot be stopped between two steps."""

@@ -1,46 +1,58 @@
-"""Runs a batch: hands images out, a bounded number at once, and collects what came of each."""
+"""Runs a batch: finds out what is left to do, and where, and has it done."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import sys
+import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from daskimg.batch.driver import Driver
+from daskimg.batch.manifest import FILE, FOLDER, ORDINARY, Manifest
+from daskimg.batch.outputs import Output, as_outputs
 from daskimg.batch.places import OnCluster, Place, Threads
-from daskimg.batch.report import Failure, Report
+from daskimg.batch.report import HELD, Failure, Report
 from daskimg.batch.sources import find_sources, is_url
-from daskimg.batch.targets import Job, check_targets, make_folders, names_file, plan_targets
-from daskimg.batch.task import Outcome, Work
+from daskimg.batch.survey import Overwrite, Survey
+from daskimg.batch.targets import make_folders, names_file, plan_targets
+from daskimg.batch.task import Kept, Work
 from daskimg.errors import ParameterError
-from daskimg.io.encode import Options
 from daskimg.pipeline import Pipeline, Step
-from daskimg.progress import Progress, ProgressBar
+from daskimg.progress import FileState, Progress, ProgressBar
 
-__all__ = ["process_images"]
+__all__ = ["process_images", "retry_images"]
 
-TICK = 0.2  # seconds between looks at the clock and at `cancel`
+SEEN = 3  # inputs that each worker is asked for before the start
 
 
 def process_images(
     sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    pipeline: Pipeline | Step | str,
+    pipeline: Pipeline | Step | str | None,
     to: str | os.PathLike[str],
     *,
     format: str | None = None,
     quality: int | None = None,
     lossless: bool = False,
     name: str = "{stem}",
-    overwrite: bool = False,
+    outputs: Sequence[Output | Mapping[str, Any]] | None = None,
+    metadata: Kept = "keep",
+    reduced: bool = False,
+    overwrite: Overwrite = False,
+    resume: bool = True,
+    retries: int = 0,
     recursive: bool = False,
     frame: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     cluster: Any = None,
     threads: int | None = None,
+    group: int | None = None,
     progress: Callable[[Progress], None] | bool = False,
+    on_file: Callable[[FileState], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> Report:
     """Put many image files through a pipeline; each is decoded, processed and encoded where it runs.
@@ -49,12 +61,16 @@ def process_images(
     for all of them is said before the first: a pipeline that does not parse, two inputs with one result, a result that
     exists, a folder that cannot be written to. A result is written whole or not at all.
 
+    What becomes of each file is noted in a manifest beside the results, `.daskimg/manifest.sqlite`. The same call does
+    only what is left, however the one before it ended. Files are done anew whose results are gone or have another size,
+    and whose source, pipeline or options changed.
+
     Parameters
     ----------
     sources : str, path, or iterable of these
         Files, folders, patterns such as `"photos/*.jpg"`, URLs.
     pipeline : Pipeline, Step or str
-        What to do; its text and JSON forms too.
+        What to do; its text and JSON forms too. None where `outputs` says it.
     to : str or path
         A folder, made if missing, or a URL prefix. For a single image also a file, if it ends like an image.
     format : str
@@ -65,13 +81,31 @@ def process_images(
     lossless : bool
         Write WebP bit for bit.
     name : str
-        The names of the results without suffix: `"{stem}-edges"` makes `cat.jpg` become `cat-edges.jpg`.
-    overwrite : bool
-        Whether results that exist are replaced; the inputs never are.
+        The names of the results without suffix: `"{stem}-edges"` makes `cat.jpg` become `cat-edges.jpg`; `Output`
+        says what else it may hold.
+    outputs : sequence of Output or mapping
+        Several renditions of each image, all made from one decoding, instead of `pipeline`, `format`, `quality`,
+        `lossless` and `name`.
+    metadata : {"keep", "public", "none"}
+        What results keep of the Exif data and resolution of their source; `"public"` leaves out place and owner.
+    reduced : bool
+        Decode JPEG smaller where all renditions begin with a resize to less. Faster; the pixels differ from exact ones.
+    overwrite : bool or "skip"
+        What happens to results that exist and that the manifest does not know: the run is refused unless they may be
+        replaced (True) or their images are left out ("skip"). Inputs are never replaced.
+    resume : bool
+        Whether images that the manifest knows as done are left as they are; otherwise all results are made anew, and
+        those that exist are treated like any other file.
+    retries : int
+        How often images that failed are tried again, at the end; after a server that was busy, some seconds later.
+    group : int
+        How many images a task takes. By default one at first, and more where they are done quickly.
     recursive : bool
         Whether folders inside folders count; the results then lie in folders of the same names.
     frame : int
         Which frame of animations, or page of TIFF files, from 0. Files with several fail without it.
+    storage_options : mapping
+        Options of the file systems of URLs; they are not written down.
     cluster : distributed.Client, cluster object, str or callable
         Where to work: a client, what `start_cluster` returns, a scheduler's address; or a function that returns a
         context manager of one of these, which is entered when everything else is checked. Without it the active dask
@@ -79,7 +113,9 @@ def process_images(
     threads : int
         How many threads in this process, rather than a cluster; by default as many as there are processors.
     progress : callable or bool
-        Called with a `Progress` after each image and while waiting; True draws a bar on stderr.
+        Called with a `Progress` after each group of images and while waiting; True draws a bar on stderr.
+    on_file : callable
+        Called with a `FileState` when an image is begun and when it is done or has failed.
     cancel : threading.Event
         Set it from elsewhere to stop; the report then says `cancelled`. Ctrl-C stops likewise and is raised again.
 
@@ -95,7 +131,7 @@ def process_images(
     ImageFileError
         If the output folder cannot be written to.
     EnvironmentProblem
-        If the cluster does not answer, has other versions, or cannot see the files.
+        If the cluster does not answer, has other versions, or cannot see the files, or another run works on `to`.
 
     Examples
     --------
@@ -105,34 +141,193 @@ def process_images(
     >>> report = process_images(folder / "a.png", di.gaussian_blur(ksize=5), folder / "out", threads=1)
     >>> report.done, report.failures
     (1, [])
+    >>> process_images(folder / "a.png", di.gaussian_blur(ksize=5), folder / "out", threads=1).before
+    1
     """
-    pipeline = as_pipeline(pipeline)
     to = os.fspath(to)
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ParameterError(f"threads={threads!r} is not allowed; threads is a whole number, 1 or more")
-    if threads is not None and cluster is not None:
-        raise ParameterError("threads and cluster exclude each other; leave one out")
+    renditions = as_outputs(pipeline, outputs, format=format, name=name, quality=quality, lossless=lossless)
+    reading = {} if frame is None else {"frame": frame}
+    work = Work(renditions, reading, metadata, reduced, storage_options=storage_options or {})
+    batch = Batch(cluster, threads, retries, group, progress, on_file, cancel)
+    if overwrite not in (True, False, "skip"):
+        raise ParameterError(f"overwrite={overwrite!r} is not allowed; it is True, False or 'skip'")
     single = names_file(to)
     found = find_sources(sources, recursive=recursive, outside=None if single or is_url(to) else to)
-    jobs = plan_targets(found, to, format=format, name=name)
-    check_targets(jobs, overwrite=overwrite, options=Options(quality, lossless))
-    folder = make_folders(jobs)
-    reading = {} if frame is None else {"frame": frame}
-    if cancel is not None and cancel.is_set():  # before a cluster is started for it
-        return Report(len(jobs), to=to, where="nobody", cancelled=True)
-    jobs = [job._replace(replace=overwrite) for job in jobs]
-    work = Work(pipeline, reading, {"quality": quality, "lossless": lossless})
-    with _place(cluster, threads, work, jobs, folder) as place, _drawn(progress) as draw:
-        report = Report(len(jobs), to=to, where=place.name)
-        _run(jobs, place, report, draw, cancel)
+    jobs = plan_targets(found, to, renditions)
+    with contextlib.ExitStack() as stack:
+        draw = stack.enter_context(_drawn(progress))
+        manifest, scratch = _manifest_of(to, single)
+        stack.enter_context(manifest)
+        survey = Survey(manifest, overwrite, resume)
+        survey.look(jobs, work.fingerprint, lambda number: draw(Progress(0, 0, number, 0.0, looking=True)))
+        report = Report(
+            survey.total,
+            before=survey.before,
+            skipped=survey.skipped,
+            to=to,
+            where="nobody",
+            notes=survey.notes,
+            manifest=str(manifest.path),
+            scratch=scratch,
+        )
+        if cancel is not None and cancel.is_set():  # before a cluster is started for it
+            report.cancelled = True
+            return report
+        folder = make_folders(survey.folders)
+        manifest.keep()
+        batch.begin(manifest, work)
+        survey.settle()
+        batch.run(manifest, work, report, folder, draw, replace=overwrite is True)
     return report
 
 
-def as_pipeline(pipeline: Any) -> Pipeline:
-    """Return a pipeline given as one, as a step, or in its text or JSON form."""
-    if isinstance(pipeline, str):
-        return Pipeline.from_json(pipeline) if pipeline.lstrip().startswith("{") else Pipeline.from_text(pipeline)
-    return Pipeline(pipeline)
+def retry_images(
+    folder: str | os.PathLike[str],
+    *,
+    cluster: Any = None,
+    threads: int | None = None,
+    retries: int = 0,
+    group: int | None = None,
+    progress: Callable[[Progress], None] | bool = False,
+    on_file: Callable[[FileState], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Report:
+    """Try the images again that failed in the last run into a folder, with the same pipeline and options.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where the results of `process_images` went.
+    cluster, threads, retries, group, progress, on_file, cancel
+        As in `process_images`.
+
+    Returns
+    -------
+    Report
+        Of the images that were tried again.
+
+    Raises
+    ------
+    ParameterError
+        If the folder holds no manifest, or the pipeline of the last run has no text form.
+    EnvironmentProblem
+        If the cluster does not answer, or another run works on the folder.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, tempfile, daskimg as di
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.png").write_text("no image")
+    >>> process_images(folder / "a.png", "invert", folder / "out").failed
+    1
+    >>> di.save_image(np.full((40, 60), 200, "uint8"), folder / "a.png", overwrite=True)
+    >>> retry_images(folder / "out").done
+    1
+    """
+    batch = Batch(cluster, threads, retries, group, progress, on_file, cancel)
+    to = os.fspath(folder)
+    if is_url(to) or not _path_in(to).is_file():
+        raise ParameterError(f"{to!r} holds no manifest of a batch; name the folder that --to or to= named")
+    with _drawn(progress) as draw, _manifest_of(to, False)[0] as manifest:
+        before = manifest.last_run()
+        if before is None or not before.content:
+            raise ParameterError(
+                f"the pipeline of the last run into {to!r} has no text form; call process_images as before, which "
+                "does what is left"
+            )
+        work = Work.from_json(before.content)
+        batch.begin(manifest, work)
+        report = Report(manifest.renew(before), to=to, where="nobody", manifest=str(manifest.path))
+        batch.run(manifest, work, report, os.path.dirname(manifest.root), draw)
+    return report
+
+
+class Batch:
+    """Holds how a batch is to be run: where, how often, and who is told."""
+
+    def __init__(
+        self,
+        cluster: Any,
+        threads: int | None,
+        retries: int,
+        group: int | None,
+        progress: Any,
+        on_file: Callable[[FileState], None] | None,
+        cancel: threading.Event | None,
+    ) -> None:
+        _check_number("threads", threads, 1)
+        _check_number("group", group, 1)
+        _check_number("retries", retries, 0)
+        if threads is not None and cluster is not None:
+            raise ParameterError("threads and cluster exclude each other; leave one out")
+        self.cluster = _active_client() if cluster is None and threads is None else cluster
+        self.threads = threads
+        self.retries = retries
+        self.group = group
+        self.on_file = on_file
+        self.cancel = cancel
+
+    def begin(self, manifest: Manifest, work: Work) -> None:
+        """Note that a run begins."""
+        try:
+            content = work.to_json()
+        except ParameterError:  # an image of some size is bound in Python
+            content = ""
+        manifest.begin(work.fingerprint, content, here=self.cluster is None)
+
+    def run(
+        self,
+        manifest: Manifest,
+        work: Work,
+        report: Report,
+        folder: str | None,
+        draw: Callable[[Progress], None],
+        replace: bool = False,
+    ) -> None:
+        """Do what waits, and fill the report; where nothing waits, no cluster is started."""
+        left = manifest.count("waiting")
+        try:
+            if left:
+                first = [job.source for _, job in islice(manifest.waiting(ORDINARY, False), SEEN)]
+                with _place(self.cluster, self.threads, work, left, first, folder) as place:
+                    report.where = place.name
+                    Driver(
+                        manifest,
+                        place,
+                        work,
+                        report,
+                        left,
+                        draw,
+                        self.on_file,
+                        self.cancel,
+                        replace,
+                        self.retries,
+                        self.group,
+                    ).run()
+        finally:
+            report.failed = manifest.count("failed")
+            failures = manifest.failures(HELD)
+            report.failures = [Failure(row.shown, row.reason, row.attempts) for row in failures]
+            report.details = {row.shown: row.details for row in failures if row.details}
+
+
+def _check_number(name: str, value: Any, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ParameterError(f"{name}={value!r} is not allowed; {name} is a whole number, {least} or more")
+
+
+def _manifest_of(to: str, single: bool) -> tuple[Manifest, Any]:
+    """Return the manifest beside the results; where they go to one file or a URL, one that is thrown away."""
+    if not single and not is_url(to):
+        folder = os.path.abspath(os.path.expanduser(to))
+        return Manifest(os.path.join(folder, ""), _path_in(to)), None
+    scratch = tempfile.TemporaryDirectory(prefix="daskimg-", ignore_cleanup_errors=True)
+    root = "" if single else f"{to.rstrip('/')}/"
+    return Manifest(root, Path(scratch.name, FILE)), scratch
+
+
+def _path_in(folder: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(folder)), FOLDER, FILE)
 
 
 @contextlib.contextmanager
@@ -145,15 +340,15 @@ def _drawn(progress: Callable[[Progress], None] | bool) -> Iterator[Callable[[Pr
 
 
 @contextlib.contextmanager
-def _place(cluster: Any, threads: int | None, work: Work, jobs: list[Job], folder: str | None) -> Iterator[Place]:
+def _place(
+    cluster: Any, threads: int | None, work: Work, left: int, sources: list[str], folder: str | None
+) -> Iterator[Place]:
     """Yield where the images are processed; a cluster's workers must see the files."""
-    if cluster is None and threads is None:
-        cluster = _active_client()
     place: Place
     if cluster is None:
         from dask.system import CPU_COUNT
 
-        place = Threads(min(threads or CPU_COUNT, len(jobs)), work)
+        place = Threads(min(threads or CPU_COUNT, left), work)
         try:
             yield place
         finally:
@@ -166,8 +361,7 @@ def _place(cluster: Any, threads: int | None, work: Work, jobs: list[Job], folde
         client = stack.enter_context(connected(stack.enter_context(cluster()) if callable(cluster) else cluster))
         if folder is not None:
             check_folder(client, folder, "where the results go")
-        here = (job.source for job in jobs if not is_url(job.source) and os.access(job.source, os.R_OK))
-        check_readable(client, [path for path, _ in zip(here, range(3), strict=False)])
+        check_readable(client, [path for path in sources if not is_url(path) and os.access(path, os.R_OK)])
         place = OnCluster(client, work)
         try:
             yield place
@@ -185,75 +379,3 @@ def _active_client() -> Any:
     except ValueError:
         return None
     return None if client.asynchronous else client
-
-
-def _run(
-    jobs: list[Job],
-    place: Place,
-    report: Report,
-    draw: Callable[[Progress], None],
-    cancel: threading.Event | None,
-) -> None:
-    """Hand all jobs out, a bounded number at once, and fill the report."""
-    began = time.perf_counter()
-    waiting = iter(jobs)
-    under_way: dict[Any, Job] = {}
-
-    def show() -> None:
-        report.seconds = time.perf_counter() - began
-        failed = len(report.failures)
-        draw(Progress(report.done + failed, failed, report.total, report.seconds, report.cancelled))
-
-    def hand_out() -> None:
-        for _ in range(place.window - len(under_way)):
-            if (job := next(waiting, None)) is None:
-                return
-            under_way[place.submit(job)] = job
-
-    def collect(timeout: float | None) -> None:
-        try:
-            future = place.finished.get(timeout=timeout)
-        except queue.Empty:
-            return
-        if (job := under_way.pop(future, None)) is not None:
-            _note(report, job, place.outcome(future))
-
-    def stop() -> None:
-        report.cancelled = True
-        show()
-        place.stop(list(under_way))
-        while under_way:
-            collect(TICK)
-            # An interrupt may have come between a future's arrival and its being noted.
-            for future in [one for one in under_way if one.done()]:
-                _note(report, under_way.pop(future), place.outcome(future))
-            show()
-
-    order = {job.shown: number for number, job in enumerate(jobs)}
-    try:
-        while True:
-            if cancel is not None and cancel.is_set():
-                stop()
-                return
-            hand_out()
-            show()
-            if not under_way:
-                return
-            collect(TICK)
-    except KeyboardInterrupt:
-        stop()
-        raise
-    finally:
-        report.failures.sort(key=lambda failure: order[failure.source])
-
-
-def _note(report: Report, job: Job, outcome: Outcome) -> None:
-    if outcome.skipped:
-        return
-    if not outcome.reason:
-        report.done += 1
-        report.pixels += outcome.pixels
-        return
-    report.failures.append(Failure(job.shown, outcome.reason))
-    if outcome.details:
-        report.details[job.shown] = outcome.details

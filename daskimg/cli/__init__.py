@@ -1,4 +1,4 @@
-"""The command line: `daskimg run`, `daskimg ops`, `daskimg demo`, `daskimg completion`.
+"""The command line: `daskimg run`, `daskimg retry`, `daskimg ops`, `daskimg demo`, `daskimg completion`.
 
 Exit codes: 0 all done; 1 some images failed, the others are done; 2 the command, the pipeline, the inputs or the output
 were refused before anything was started; 3 the installation or the cluster stands in the way; 4 a fault in daskimg;
@@ -28,6 +28,7 @@ class LazyGroup(click.Group):
         "completion": ("daskimg.cli.completion", "Print the script that lets a shell complete commands."),
         "demo": ("daskimg.cli.demo", "Show daskimg at work on sample photos, on this machine."),
         "ops": ("daskimg.cli.ops", "List the operations, or explain one."),
+        "retry": ("daskimg.cli.retry", "Try the images again that failed in the last run into a folder."),
         "run": ("daskimg.cli.run", "Put image files through a pipeline."),
     }
 
