@@ -95,10 +95,11 @@ def test_plain_zarr_is_read_by_zarr(tmp_path, zarr_format, compression):
     assert os.listdir(tmp_path) == ["a.zarr"]
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64 complex64 complex128 >u2 >f4".split(),
-)
+INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+OTHERS = ["bool", "float16", "float32", "float64", "complex64", "complex128", ">u2", ">f4"]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS + OTHERS)
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_all_types_come_back(tmp_path, dtype, zarr_format):
     (image,) = levels = pictures((50, 70), dtype)
@@ -203,6 +204,36 @@ def test_levels_lie_where_their_pixels_do(tmp_path):
     assert attributes["daskimg"] == {"nodata": "NaN", "crs": "EPSG:4326", "color": True}
 
 
+def test_levels_of_first_pixels_lie_where_these_do(tmp_path):
+    levels = pictures((200, 200), smallest=50)
+    write(locate(tmp_path / "a.zarr"), levels, PLAIN, {**UM, "downsample": "nearest"}, chunk=64)
+    multiscale = zarr.open_group(tmp_path / "a.zarr", mode="r").attrs["ome"]["multiscales"][0]
+    steps = [one["coordinateTransformations"] for one in multiscale["datasets"]]
+    assert steps == [[{"type": "scale", "scale": [0.5 * 2**n, 0.25 * 2**n]}] for n in range(3)]
+    assert multiscale["type"] == "nearest"
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape", "names", "shown"),
+    [
+        (PLAIN, (9, 9), None, []),
+        (PLAIN, (9, 9), ["DAPI"], ["DAPI"]),
+        (("c", "y", "x"), (2, 9, 9), None, []),
+        (("c", "y", "x"), (2, 9, 9), ["DAPI"], []),
+        (("band", "y", "x"), (2, 9, 9), ["red", "infrared"], ["red", "infrared"]),
+        (RGB, (9, 9, 3), None, ["Red", "Green", "Blue"]),
+        (RGB, (9, 9, 3), ["a", "b", "c"], ["a", "b", "c"]),
+        (RGB, (9, 9, 2), None, []),
+    ],
+)
+def test_channels_have_names_where_these_are_known(tmp_path, dims, shape, names, shown):
+    target = Target(shape, dims, np.dtype("uint16"), ((9, 9),), {"channel_names": names} if names else {})
+    ZarrSink(locate(tmp_path / "a.zarr"), target, kind="ome-zarr").finish()
+    omero = zarr.open_group(tmp_path / "a.zarr", mode="r").attrs["ome"].get("omero", {"channels": []})
+    assert [channel["label"] for channel in omero["channels"]] == shown
+    assert all(channel["window"]["end"] == 65535 for channel in omero["channels"])
+
+
 def test_sharded_ome_zarr(tmp_path):
     levels = pictures((3, 300, 260), "uint16", smallest=40)
     write(locate(tmp_path / "a.zarr"), levels, ("c", "y", "x"), chunk=32, shard=128)
@@ -245,18 +276,15 @@ def test_other_processes_encode(tmp_path):
         assert np.array_equal(group[str(number)][:], level.transpose(2, 0, 1))
 
 
-def test_workers_write_to_s3(s3):
-    from distributed import Client, LocalCluster
-
+def test_workers_write_to_s3(s3, client):
     place = locate(f"s3://{s3.bucket()}/folder/a.ome.zarr")
     levels = pictures((200, 300), colors=3, smallest=64)
     sink = ZarrSink(place, target_of(levels, RGB), chunk=64)
     tiles = tiles_of(levels, RGB, sink.tile)
     tasks = [pickle.dumps((sink.encoder, tiles[n::4])) for n in range(4)]
-    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        for done in client.gather(client.map(encode_all, tasks)):
-            for where, payload in done:
-                sink.append(*where, payload)
+    for done in client.gather(client.map(encode_all, tasks)):
+        for where, payload in done:
+            sink.append(*where, payload)
     with pytest.raises(FileNotFoundError):
         zarr.open_group(place.url, mode="r")
     sink.finish()

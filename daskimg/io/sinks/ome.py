@@ -22,9 +22,17 @@ _TYPES = {
     "x": "space",
 }
 _ORDER = ("time", "channel", "", "space")  # as the specification wants them
-_RGB = (("Red", "FF0000"), ("Green", "00FF00"), ("Blue", "0000FF"), ("Alpha", "FFFFFF"))
+_RGB = {"Red": "FF0000", "Green": "00FF00", "Blue": "0000FF", "Alpha": "FFFFFF"}
 _COLORS = ("00FF00", "FF0000", "0000FF", "FF00FF", "00FFFF", "FFFF00")  # of channels that are no colors
-_PLACED = ("pixel_size", "unit", "origin", "channel_names")  # what OME-Zarr has its own words for
+_PLACED = (
+    "pixel_size",
+    "unit",
+    "origin",
+    "channel_names",
+    "downsample",
+    "z_step",
+    "t_step",
+)  # what OME-Zarr has its own words for
 
 
 def ome_order(dims: tuple[str, ...]) -> tuple[int, ...]:
@@ -65,11 +73,14 @@ def ome_attributes(target: Target, version: str, name: str) -> dict[str, Any]:
         What the image is called.
     """
     axes = [_axis(target, axis) for axis in ome_order(target.dims)]
-    multiscale = {"name": name, "axes": axes, "datasets": [_dataset(target, n) for n in range(len(target.levels))]}
+    levels = [_dataset(target, level) for level in range(len(target.levels))]
+    multiscale: dict[str, Any] = {"name": name, "axes": axes, "datasets": levels}
+    if "downsample" in target.attrs:
+        multiscale["type"] = target.attrs["downsample"]
     ome: dict[str, Any] = {"multiscales": [multiscale]}
     channels = _channels(target)
     if channels:
-        model = "color" if target.channels is None or target.channels > 2 else "greyscale"
+        model = "color" if len(channels) > 1 else "greyscale"
         ome["omero"] = {"channels": channels, "rdefs": {"model": model}}
     rest = {key: value for key, value in target.attrs.items() if key not in _PLACED}
     if target.channels:
@@ -112,16 +123,17 @@ def _axis(target: Target, axis: int) -> dict[str, str]:
 
 
 def _dataset(target: Target, level: int) -> dict[str, Any]:
-    """Return where a level lies: a pixel is the mean of two by two, so its center lies between theirs."""
+    """Return where a level lies: a mean of two by two pixels has its center between theirs, the first one has not."""
     height, width = target.attrs.get("pixel_size") or (1.0, 1.0)
     sizes = {"y": float(height), "x": float(width)}
     origin = dict(zip("yx", target.attrs.get("origin", (0.0, 0.0)), strict=True))
+    shift = 0.0 if target.attrs.get("downsample") == "nearest" else (2**level - 1) / 2
     scale, translation = [], []
     for axis in ome_order(target.dims):
         name = target.dims[axis]
         size = sizes.get(name)
         scale.append(float(target.attrs.get(f"{name}_step", 1.0)) if size is None else size * 2**level)
-        translation.append(0.0 if size is None else float(origin[name]) + size * (2**level - 1) / 2)
+        translation.append(0.0 if size is None else float(origin[name]) + size * shift)
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
     if any(translation):
         steps.append({"type": "translation", "translation": translation})
@@ -129,20 +141,25 @@ def _dataset(target: Target, level: int) -> dict[str, Any]:
 
 
 def _channels(target: Target) -> list[dict[str, Any]]:
-    """Return how each channel is shown, where its name is known."""
-    names = target.attrs.get("channel_names")
+    """Return how each channel is shown, where the names of all are known."""
+    axis = next((axis for axis, name in enumerate(target.dims) if _TYPES.get(name) == "channel"), None)
+    count = 1 if axis is None else target.shape[axis]
+    names = target.attrs.get("channel_names") or []
     if target.channels in (3, 4):
-        colors = [color for _, color in _RGB[: target.channels]]
-        names = names or [name for name, _ in _RGB[: target.channels]]
-    elif names:
-        colors = ["FFFFFF"] if len(names) == 1 else [_COLORS[n % len(_COLORS)] for n in range(len(names))]
+        names, colors = names if len(names) == count else list(_RGB), list(_RGB.values())
     else:
+        colors = ["FFFFFF"] if count == 1 else [_COLORS[number % len(_COLORS)] for number in range(count)]
+    if not names or len(names) < count:
         return []
-    low, high = (0, 1)
+    low, high = 0, 1
     if target.dtype.kind in "iu":
         low, high = int(np.iinfo(target.dtype).min), int(np.iinfo(target.dtype).max)
-    window = {"min": low, "max": high, "start": low, "end": high}
     return [
-        {"label": str(name), "color": color, "window": dict(window), "active": True}
-        for name, color in zip(names, colors, strict=True)
+        {
+            "label": str(name),
+            "color": color,
+            "window": {"min": low, "max": high, "start": low, "end": high},
+            "active": True,
+        }
+        for name, color, _ in zip(names, colors, range(count), strict=False)
     ]
