@@ -276,11 +276,11 @@ def test_opening_never_decodes_and_decodes_once(tmp_path, monkeypatch):
         assert (image.shape, image.dtype, image.numblocks) == (PHOTO.shape, PHOTO.dtype, (3, 4, 1))
         with pytest.raises(AssertionError, match="described"):
             image.compute()
-    from daskimg.io import reading
+    from daskimg.io import photo
 
     calls = []
-    decode = reading.decode
-    monkeypatch.setattr(reading, "decode", lambda *args, **options: calls.append(1) or decode(*args, **options))
+    decode = photo.decode
+    monkeypatch.setattr(photo, "decode", lambda *args, **options: calls.append(1) or decode(*args, **options))
     other = open_image(tmp_path / "x.png", chunks=-1)
     assert not calls
     both = dask.compute(image, other)

@@ -16,7 +16,7 @@ from dask.tokenize import tokenize
 from daskimg.chunked.layer import LazyLayer
 from daskimg.kinds import Array
 
-__all__ = ["Reader", "lazy_image"]
+__all__ = ["Reader", "StoredLayer", "lazy_image", "read_part"]
 
 Where = tuple[slice, ...]
 Chunks = tuple[tuple[int, ...], ...]
@@ -102,7 +102,9 @@ def read_part(reader: Reader, where: Where) -> Array:
     return reader.read(where)
 
 
-def lazy_image(reader: Reader, chunks: Chunks, name: str = "stored") -> da.Array:
+def lazy_image(
+    reader: Reader, chunks: Chunks, name: str = "stored", layer: type[StoredLayer] = StoredLayer
+) -> da.Array:
     """Return a stored image as a dask array; nothing is read.
 
     Parameters
@@ -113,7 +115,9 @@ def lazy_image(reader: Reader, chunks: Chunks, name: str = "stored") -> da.Array
         The chunks along each axis.
     name : str
         What its tasks are called.
+    layer : type
+        The layer that makes them.
     """
     name = f"{name}-{tokenize(reader, chunks)}"
-    graph = HighLevelGraph({name: StoredLayer(name, reader, chunks)}, {name: set()})
+    graph = HighLevelGraph({name: layer(name, reader, chunks)}, {name: set()})
     return da.Array(graph, name, chunks, dtype=reader.dtype)

@@ -1,11 +1,16 @@
-"""How a stored image is chunked, where nobody says how."""
+"""How a stored image is chunked: as asked, or as suits it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["auto_chunks"]
+import numpy as np
+
+from daskimg.errors import ArrayError
+
+__all__ = ["auto_chunks", "wanted_chunks"]
 
 WANTED = 4 << 20  # bytes of a chunk: enough work for a task, little to hold
 TILES_A_CHUNK = 4  # along rows: then few tiles are decoded twice, for the chunks above and below
@@ -52,3 +57,58 @@ def auto_chunks(
 def _cut(length: int, size: int) -> tuple[int, ...]:
     size = max(1, min(size, length))
     return (size,) * (length // size) + ((length % size,) if length % size else ())
+
+
+def wanted_chunks(
+    chunks: Any,
+    shape: Sequence[int],
+    dims: Sequence[str],
+    dtype: np.dtype[Any],
+    batch: Sequence[int] = (),
+) -> tuple[tuple[int, ...], ...]:
+    """Return the chunks that a user asks for, as dask takes them: for rows and columns, or for each axis.
+
+    Parameters
+    ----------
+    chunks : int, str, tuple or dict
+        A dict has numbers or names of axes; what it leaves out, and colors, stay whole.
+    shape, dims : sequence
+        The lengths and names of the axes.
+    dtype : dtype
+        The type of the samples, by which ``"auto"`` goes.
+    batch : sequence of int
+        The chunks of the axes other than `y`, `x` and `channel`, where `chunks` does not speak of them.
+
+    Raises
+    ------
+    ArrayError
+        They do not fit the image, or would cut colors apart.
+
+    Examples
+    --------
+    >>> wanted_chunks(256, (400, 600, 3), ("y", "x", "channel"), np.dtype("uint8"))
+    ((256, 144), (256, 256, 88), (3,))
+    """
+    from dask.array.core import normalize_chunks
+
+    given = chunks
+    colors = dims[-1] == "channel"
+    if isinstance(chunks, dict):
+        chunks = {dims.index(axis) if axis in dims else axis: size for axis, size in chunks.items()}
+        chunks = {len(dims) - 1: -1, **chunks} if colors else chunks
+    else:
+        if not isinstance(chunks, tuple | list):
+            chunks = (chunks, chunks)
+        if len(chunks) == 2:
+            plane = iter(chunks)
+            others = iter(batch)
+            chunks = tuple(
+                next(plane) if name in ("y", "x") else -1 if name == "channel" else next(others) for name in dims
+            )
+    try:
+        normal: tuple[tuple[int, ...], ...] = normalize_chunks(chunks, shape=tuple(shape), dtype=dtype)
+    except (ValueError, TypeError) as error:
+        raise ArrayError(f"chunks={given!r} do not fit an image of shape {tuple(shape)}: {error}") from error
+    if colors and len(normal[-1]) > 1:
+        raise ArrayError(f"Colour is never chunked; give chunks for rows and columns only, got {given!r}.")
+    return normal

@@ -2,88 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
-import operator
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
 
-import numpy as np
 from numpy.typing import NDArray
 
-from daskimg.errors import ArrayError, ImageFileError, ParameterError, suggest
-from daskimg.io import color
-from daskimg.io.boundary import translated
-from daskimg.io.containers import check_complete
-from daskimg.io.decode import decode
-from daskimg.io.formats import FORMATS, check_suffix
-from daskimg.io.probe import Header, pixel_limit, probe
-from daskimg.io.urls import Location, locate
+from daskimg.errors import ImageFileError, ParameterError, suggest
+from daskimg.io.photo import Photo
+from daskimg.io.probe import pixel_limit
+from daskimg.io.sources import is_photo, open_stored
+from daskimg.io.sources.stack import members, open_stack
+from daskimg.io.stored import StoredImage
+from daskimg.io.urls import locate
+from daskimg.io.view import check_level, check_pixels, labelled_array, lazy_view, named_view, plain_view
 
 if TYPE_CHECKING:
     import dask.array
+    import xarray
 
-__all__ = ["ColorProfile", "check_color_profile", "open_image", "read_image"]
+__all__ = ["ColorProfile", "MaxPixels", "Urls", "check_color_profile", "open_image", "open_source", "read_image"]
 
 Url: TypeAlias = str | os.PathLike[str]
+Urls: TypeAlias = Url | Sequence[Url]
 ColorProfile: TypeAlias = Literal["srgb", "keep", "ignore"]
 MaxPixels: TypeAlias = int | Literal["default"] | None
 _COLOR_PROFILES = ("srgb", "keep", "ignore")
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads one image of a file. It is what travels to the worker that decodes."""
-
-    place: Location
-    frame: int | None
-    limit: int | None
-    color_profile: ColorProfile
-    strict: bool
-
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[IO[bytes], Header]]:
-        shown = self.place.shown
-        with self.place.open() as file:
-            header = probe(file, shown, frame=self.frame, limit=self.limit)
-            if self.strict:
-                check_suffix(self.place.url, FORMATS[header.format], shown)
-            if self.frame is None and header.frames > 1:
-                raise ImageFileError(
-                    f"{shown} holds {header.frames} frames; say which: frame=0 for the first, up to "
-                    f"frame={header.frames - 1}."
-                )
-            with translated(shown, "read"):
-                check_complete(file, header.format, shown)
-            if self.color_profile == "srgb":
-                color.check_convertible(header.icc, header.grey, header.dtype, shown)
-            yield file, header
-
-    def header(self) -> Header:
-        with self._opened() as (_, header):
-            return header
-
-    def pixels(self) -> NDArray[Any]:
-        with self._opened() as (file, header):
-            return decode(
-                file,
-                header,
-                srgb=self.color_profile == "srgb",
-                convert_ink=self.color_profile != "ignore",
-                shown=self.place.shown,
-            )
-
-    def declared_pixels(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Decode, and refuse if the file is no longer what it was when it was opened."""
-        pixels = self.pixels()
-        if pixels.shape != shape or pixels.dtype != dtype:
-            raise ImageFileError(
-                f"{self.place.shown} changed since it was opened: it had {shape} {dtype}, now {pixels.shape} "
-                f"{pixels.dtype}. Open it again."
-            )
-        return pixels
 
 
 def check_color_profile(color_profile: str) -> None:
@@ -95,23 +39,55 @@ def check_color_profile(color_profile: str) -> None:
         )
 
 
-def _reader(
-    url: Url,
-    frame: int | None,
-    max_pixels: MaxPixels,
-    color_profile: ColorProfile,
-    strict: bool,
-    storage_options: Mapping[str, Any] | None,
-) -> _Reader:
+class Source(NamedTuple):
+    """Is what reads an image: a `Photo` where it is decoded whole, else a `StoredImage`.
+
+    `shown` is how messages call it, and `frame` the plane that is still to be chosen in it.
+    """
+
+    image: Photo | StoredImage
+    shown: str
+    frame: int | None
+
+
+def open_source(
+    url: Urls,
+    *,
+    scene: int | str | None = None,
+    frame: int | None = None,
+    color_profile: ColorProfile = "srgb",
+    max_pixels: MaxPixels = "default",
+    strict: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+    whole: bool = False,
+) -> Source:
+    """Return what reads an image; parameters and errors are those of `open_image`.
+
+    Where it is going to be read `whole`, a TIFF is decoded as photos are.
+    """
     check_color_profile(color_profile)
     if frame is not None and (isinstance(frame, bool) or not isinstance(frame, int) or frame < 0):
         raise ParameterError(f"frame must be a whole number from 0, got {frame!r}.")
-    return _Reader(locate(url, storage_options), frame, pixel_limit(max_pixels), color_profile, strict)
+    limit = pixel_limit(max_pixels)
+    places = members(url, storage_options)
+    if places is not None:
+        photo = Photo(places[0], None, limit, color_profile, strict)
+        return Source(open_stack(places, photo), f"the stack from {places[0].shown} on", frame)
+    place = locate(url, storage_options)  # type: ignore[arg-type]  # lists are stacks
+    photo = Photo(place, frame, limit, color_profile, strict)
+    stored: StoredImage | None = None
+    if not (strict and is_photo(place, or_tiff=whole)):
+        stored, frame = open_stored(place, scene=scene, frame=frame)
+    if stored is None and scene not in (None, 0):
+        raise ImageFileError(f"{place.shown} has no scene {scene!r}: it holds one image.")
+    return Source(stored or photo, place.shown, frame)
 
 
 def read_image(
-    url: Url,
+    url: Urls,
     *,
+    level: int = 0,
+    scene: int | str | None = None,
     frame: int | None = None,
     color_profile: ColorProfile = "srgb",
     max_pixels: MaxPixels = "default",
@@ -135,19 +111,70 @@ def read_image(
            [0, 1, 0],
            [0, 0, 1]], dtype=uint8)
     """
-    return _reader(url, frame, max_pixels, color_profile, strict, storage_options).pixels()
+    source, shown, frame = open_source(
+        url,
+        scene=scene,
+        frame=frame,
+        color_profile=color_profile,
+        max_pixels=max_pixels,
+        strict=strict,
+        storage_options=storage_options,
+        whole=level == 0 and scene is None,
+    )
+    if isinstance(source, Photo):
+        check_level(level, 1, shown)
+        return source.pixels()
+    check_level(level, len(source.layout.levels), shown)
+    view = plain_view(source, level, frame, color_profile == "srgb", shown)
+    check_pixels(view.shape, view.dims, pixel_limit(max_pixels), shown)
+    return view.read(tuple(slice(0, length) for length in view.shape))
 
 
+@overload
 def open_image(
-    url: Url,
+    url: Urls,
     *,
     chunks: Any = "auto",
+    level: int = 0,
+    scene: int | str | None = None,
     frame: int | None = None,
+    labelled: Literal[True],
     color_profile: ColorProfile = "srgb",
     max_pixels: MaxPixels = "default",
     strict: bool = True,
     storage_options: Mapping[str, Any] | None = None,
-) -> dask.array.Array:
+) -> xarray.DataArray: ...
+
+
+@overload
+def open_image(
+    url: Urls,
+    *,
+    chunks: Any = "auto",
+    level: int = 0,
+    scene: int | str | None = None,
+    frame: int | None = None,
+    labelled: Literal[False] = False,
+    color_profile: ColorProfile = "srgb",
+    max_pixels: MaxPixels = "default",
+    strict: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> dask.array.Array: ...
+
+
+def open_image(
+    url: Urls,
+    *,
+    chunks: Any = "auto",
+    level: int = 0,
+    scene: int | str | None = None,
+    frame: int | None = None,
+    labelled: bool = False,
+    color_profile: ColorProfile = "srgb",
+    max_pixels: MaxPixels = "default",
+    strict: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> dask.array.Array | xarray.DataArray:
     """Open an image lazily: its header is read now, its pixels when they are computed.
 
     PNG, JPEG, WebP, TIFF, BMP, AVIF and GIF are read; HEIC and JPEG XL with the extras ``daskimg[heic]`` and
@@ -206,40 +233,27 @@ def open_image(
     >>> image.shape, image.chunks[0], image.numblocks
     ((400, 600, 3), (256, 144), (2, 3, 1))
     """
-    import dask.array as da
-    from dask._task_spec import Task, TaskRef
-    from dask.array.core import slices_from_chunks
-    from dask.base import tokenize
-    from dask.highlevelgraph import HighLevelGraph
+    source, shown, frame = open_source(
+        url,
+        scene=scene,
+        frame=frame,
+        color_profile=color_profile,
+        max_pixels=max_pixels,
+        strict=strict,
+        storage_options=storage_options,
+    )
+    if isinstance(source, Photo):
+        check_level(level, 1, shown)
+        image = source.lazy(chunks)
+        return _labelled_photo(image) if labelled else image
+    check_level(level, len(source.layout.levels), shown)
+    check_pixels(source.layout.levels[level].tile, source.layout.dims, pixel_limit(max_pixels), shown)
+    view = (named_view if labelled else plain_view)(source, level, frame, color_profile == "srgb", shown)
+    image = lazy_view(view, chunks)
+    return labelled_array(image, view) if labelled else image
 
-    reader = _reader(url, frame, max_pixels, color_profile, strict, storage_options)
-    header = reader.header()
-    normal = _normal_chunks(chunks, header)
-    version = tokenize(reader, reader.place.version())
-    # The decoded file has a name of its own, so that the same file in other chunks is decoded once in one computation.
-    name, whole = f"open-image-{tokenize(version, normal)}", f"decode-image-{version}"
-    blocks = zip(itertools.product(*(range(len(c)) for c in normal)), slices_from_chunks(normal), strict=True)
-    graph: dict[Any, Task] = {whole: Task(whole, reader.declared_pixels, header.shape, header.dtype)} | {
-        (name, *index): Task((name, *index), operator.getitem, TaskRef(whole), where) for index, where in blocks
-    }
-    return da.Array(HighLevelGraph.from_collections(name, graph), name, normal, dtype=header.dtype)
 
+def _labelled_photo(image: dask.array.Array) -> xarray.DataArray:
+    import xarray
 
-def _normal_chunks(chunks: Any, header: Header) -> tuple[tuple[int, ...], ...]:
-    from dask.array.core import normalize_chunks
-
-    shape = header.shape
-    if len(shape) == 3:
-        if isinstance(chunks, dict):
-            chunks = {2: -1, **chunks}
-        elif not isinstance(chunks, tuple | list):
-            chunks = (chunks, chunks, -1)
-        elif len(chunks) == 2:
-            chunks = (*chunks, -1)
-    try:
-        normal: tuple[tuple[int, ...], ...] = normalize_chunks(chunks, shape=shape, dtype=header.dtype)
-    except (ValueError, TypeError) as error:
-        raise ArrayError(f"chunks={chunks!r} do not fit an image of shape {shape}: {error}") from error
-    if len(shape) == 3 and len(normal[2]) > 1:
-        raise ArrayError(f"Colour is never chunked; give chunks for rows and columns only, got {chunks!r}.")
-    return normal
+    return xarray.DataArray(image, dims=("y", "x", "channel")[: image.ndim])

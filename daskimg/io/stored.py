@@ -121,6 +121,12 @@ class StoredImage(ABC):
             result[into] = block[inside]
         return np.empty([part.stop - part.start for part in where], self.layout.dtype) if result is None else result
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and isinstance(other, StoredImage) and self.version == other.version
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self.version))
+
     def __dask_tokenize__(self) -> Any:
         return normalize_token((type(self).__name__, self.version))
 

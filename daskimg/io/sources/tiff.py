@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daskimg.errors import EnvironmentProblem, ImageFileError, ImageTooLargeError
+from daskimg.errors import EnvironmentProblem, ImageFileError
 from daskimg.io.boundary import translated
 from daskimg.io.probe import pixel_limit
 from daskimg.io.sources import tiff_tags
@@ -202,8 +201,6 @@ def open_tiff(place: Location, *, scene: int | str | None = None, frame: int | N
     ------
     ImageFileError
         The file is missing, damaged or truncated, or there is no such scene or frame.
-    ImageTooLargeError
-        What must be decoded at once has more pixels than the limit, 2**28 if `DASKIMG_MAX_PIXELS` says no other.
     EnvironmentProblem
         Its compression needs imagecodecs.
 
@@ -286,7 +283,6 @@ def _image(
             _check_stack(page, axes.planes, shown)
         anywhere = page.final and place.local
         tile = _tile(page, place.local)
-        _check_tile(tile, shown)
         levels.append(axes.level((page.rows, page.columns), (1, 1) if anywhere else tile))
         sources.append(_Source(planes, anywhere))
     ome = tiff_tags.ome_images(tiff.ome_metadata if tiff.is_ome else None)
@@ -345,15 +341,6 @@ def _tile(page: Page, local: bool) -> tuple[int, int]:
     else:
         most = _STRIPS_BYTES
     return min(high * max(1, most // max(1, high * line)), max(high, page.rows)), wide
-
-
-def _check_tile(tile: tuple[int, int], shown: str) -> None:
-    limit, pixels = pixel_limit("default"), math.prod(tile)
-    if limit is not None and pixels > limit:
-        raise ImageTooLargeError(
-            f"{shown} must be decoded {tile[0]} x {tile[1]} = {pixels:,} pixels at once, more than the limit of "
-            f"{limit:,}. Write it again with tiles, or set DASKIMG_MAX_PIXELS={pixels} if you have the memory."
-        )
 
 
 def _check_stack(page: Page, planes: int, shown: str) -> None:
