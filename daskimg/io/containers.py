@@ -1,7 +1,8 @@
 """The layout of files, read without decoding: is a file all there, and what does its header say.
 
 Pillow tells most headers. What is here is what it tells only after it took memory (WebP: two whole canvases), or not
-at all (a file that stops too early, Exif behind the pixels of a PNG).
+at all (a file that stops too early, Exif behind the pixels of a PNG), and what millions of small files have in common:
+for them its time would count.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from typing import IO, NamedTuple
 
 from daskimg.errors import ImageFileError
 
-__all__ = ["WebP", "check_complete", "jxl_size", "png_trailing_exif", "size_of", "webp_header"]
+__all__ = [
+    "Plain",
+    "WebP",
+    "check_complete",
+    "jpeg_header",
+    "jxl_size",
+    "png_header",
+    "png_trailing_exif",
+    "size_of",
+    "webp_header",
+]
 
 _TAIL = 2**16
 
@@ -27,6 +38,89 @@ class WebP(NamedTuple):
     frames: int
     icc: bytes | None
     exif: bytes | None
+
+
+class Plain(NamedTuple):
+    """Holds what the header of an image says that has neither profile nor Exif nor anything else unusual.
+
+    `depth` is in bits, `dpi` as stored: anything, or nothing.
+    """
+
+    columns: int
+    rows: int
+    channels: int
+    depth: int
+    dpi: tuple[float, float] | None
+
+
+# By color type: the depths that there are, and the channels as users get them.
+_PNG_TYPES = {
+    0: ((1, 2, 4, 8, 16), 1),
+    2: ((8, 16), 3),
+    3: ((1, 2, 4, 8), 3),
+    4: ((8, 16), 4),
+    6: ((8, 16), 4),
+}
+_PNG_PLAIN = frozenset(
+    {b"PLTE", b"bKGD", b"cHRM", b"gAMA", b"hIST", b"iTXt", b"pHYs", b"sBIT", b"sRGB", b"tEXt", b"tIME", b"zTXt"}
+)
+_PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_HEAD = 2**12  # bytes that hold the headers of plain files
+
+
+def png_header(file: IO[bytes]) -> Plain | None:
+    """Read the header of a plain PNG; None for one that takes more than a short look, also if it is broken."""
+    file.seek(0)
+    head = file.read(_HEAD)
+    if not head.startswith(_PNG_START) or len(head) < 33 or zlib.crc32(head[12:29]) != _number(head, 29, 4):
+        return None
+    columns, rows, depth, kind, compression, filtering = struct.unpack_from(">IIBBBB", head, 16)
+    depths, channels = _PNG_TYPES.get(kind, ((), 0))
+    if depth not in depths or compression or filtering:
+        return None
+    dpi = None
+    position = 33
+    while position + 8 <= len(head):
+        length, name = struct.unpack_from(">I4s", head, position)
+        if name == b"IDAT":
+            return Plain(columns, rows, channels, depth, dpi)
+        if name not in _PNG_PLAIN:
+            return None
+        if name == b"pHYs" and length == 9 and position + 17 <= len(head):
+            x, y, unit = struct.unpack_from(">IIB", head, position + 8)
+            dpi = (x * 0.0254, y * 0.0254) if unit == 1 else None
+        position += 12 + length
+    return None
+
+
+def jpeg_header(file: IO[bytes]) -> Plain | None:
+    """Read the header of a plain JPEG, gray or of three colors; None for one that takes more than a short look."""
+    file.seek(0)
+    head = file.read(_HEAD)
+    found = dpi = None
+    position = 2
+    while position + 4 <= len(head) and head[position] == 0xFF:
+        marker, length = head[position + 1], _number(head, position + 2, 2)
+        body = position + 4
+        if marker == 0xDA:
+            return found and found._replace(dpi=dpi)
+        if marker in (0xC0, 0xC1, 0xC2) and found is None and body + 6 <= len(head):
+            depth, rows, columns, channels = struct.unpack_from(">BHHB", head, body)
+            if depth != 8 or channels not in (1, 3):
+                return None
+            found = Plain(columns, rows, channels, depth, None)
+        elif marker == 0xE0 and head.startswith(b"JFIF\0", body) and length >= 14:
+            unit, x, y = struct.unpack_from(">BHH", head, body + 7)
+            scale = {1: 1.0, 2: 2.54}.get(unit)
+            dpi = None if scale is None else (x * scale, y * scale)
+        elif marker not in (0xC4, 0xDB, 0xDD, 0xFE, 0xE0):  # tables and remarks
+            return None
+        position += 2 + length
+    return None
+
+
+def _number(data: bytes, start: int, count: int) -> int:
+    return int.from_bytes(data[start : start + count], "big")
 
 
 def size_of(file: IO[bytes]) -> int:

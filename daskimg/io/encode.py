@@ -21,6 +21,7 @@ Pixels = NDArray[Any]
 
 _DEFAULT_QUALITY = {"jpeg": 95, "webp": 90, "avif": 80}
 _DEFAULT_PNG_COMPRESSION = 3
+_SMALL = 2**14  # bytes of pixels
 _INCHES_PER_METRE = 39.37007874015748
 
 
@@ -132,11 +133,20 @@ def encode(pixels: Pixels, wanted: Format, options: Options, metadata: ImageMeta
 
         return encode_tiff(pixels, metadata, options.compression)
     if wanted.name == "png":
-        level = _DEFAULT_PNG_COMPRESSION if options.compression is None else options.compression
-        return _with_png_chunks(_by_cv2(pixels, ".png", [("PNG_COMPRESSION", int(level))]), metadata)
+        return _with_png_chunks(_by_cv2(pixels, ".png", _png_flags(pixels, options)), metadata)
+    if wanted.name == "jpeg":
+        quality = options.quality or _DEFAULT_QUALITY["jpeg"]
+        return _with_jpeg_segments(_by_cv2(pixels, ".jpg", [("JPEG_QUALITY", quality)]), metadata)
     if wanted.name == "bmp":
         return _with_bmp_resolution(_by_cv2(pixels, ".bmp", []), metadata)
     return _by_pillow(pixels, wanted.name, options, metadata)
+
+
+def _png_flags(pixels: Pixels, options: Options) -> list[tuple[str, int]]:
+    if options.compression is not None:
+        return [("PNG_COMPRESSION", int(options.compression))]
+    # OpenCV's own choice takes half the time, and what it would save of a small file is less than a block of the disk.
+    return [("PNG_COMPRESSION", _DEFAULT_PNG_COMPRESSION)] if pixels.nbytes > _SMALL else []
 
 
 def _by_cv2(pixels: Pixels, suffix: str, flags: list[tuple[str, int]]) -> bytes:
@@ -160,12 +170,10 @@ def _by_pillow(pixels: Pixels, name: str, options: Options, metadata: ImageMetad
     elif name == "webp":
         extras["exact"] = True
     exif = written_exif(metadata)
-    if name == "jpeg":
-        extras["dpi"] = metadata.dpi or (0, 0)
-    elif metadata.dpi and not exif:
+    if metadata.dpi and not exif:
         exif = bare_exif(metadata.dpi)
     if exif:
-        extras["exif"] = b"Exif\0\0" + exif if name == "jpeg" else exif
+        extras["exif"] = exif
     if metadata.icc:
         extras["icc_profile"] = metadata.icc
     stream = io.BytesIO()
@@ -173,8 +181,41 @@ def _by_pillow(pixels: Pixels, name: str, options: Options, metadata: ImageMetad
     return stream.getbuffer()
 
 
+def _with_jpeg_segments(data: bytes, metadata: ImageMetadata) -> bytes:
+    """Put resolution, Exif and profile behind the start of a JPEG, where readers expect them."""
+    if metadata == _NOTHING:
+        return data
+    header_end = 4 + struct.unpack_from(">H", data, 4)[0]
+    header = bytearray(data[:header_end])
+    if metadata.dpi:
+        x, y = (min(round(dpi), 0xFFFF) for dpi in metadata.dpi)
+        struct.pack_into(">BHH", header, 13, 1, x, y)  # of the JFIF segment, which OpenCV writes
+    exif = written_exif(metadata)
+    segments = _jpeg_segment(0xE1, b"Exif\0\0" + exif) if exif else b""
+    icc = metadata.icc or b""
+    parts = [icc[start : start + _ICC_PART] for start in range(0, len(icc), _ICC_PART)]
+    for number, part in enumerate(parts, 1):
+        segments += _jpeg_segment(0xE2, b"ICC_PROFILE\0" + bytes([number, len(parts)]) + part)
+    return bytes(header) + segments + data[header_end:]
+
+
+_NOTHING = ImageMetadata()
+_ICC_PART = 65519  # bytes of a profile that a segment holds
+
+
+def _jpeg_segment(marker: int, body: bytes) -> bytes:
+    if len(body) > 0xFFFF - 2:
+        raise ImageFileError(
+            f"The Exif block has {len(body):,} bytes and JPEG holds {0xFFFF - 2:,}; save as webp, png or tiff, or "
+            "without private data."
+        )
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(body)) + body
+
+
 def _with_png_chunks(data: bytes, metadata: ImageMetadata) -> bytes:
     """Put profile, resolution and Exif behind the header of a PNG, where readers expect them."""
+    if metadata == _NOTHING:
+        return data
     chunks = b""
     if metadata.icc:
         chunks += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))

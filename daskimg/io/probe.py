@@ -100,7 +100,7 @@ def probe(file: IO[bytes], shown: str, *, frame: int | None = None, limit: int |
         elif name == "jxl":
             header = _jxl(file, shown, limit)
         else:
-            header = _by_pillow(file, name, head, shown)
+            header = _plain(file, name) or _by_pillow(file, name, head, shown)
         if frame is not None:
             if not 0 <= frame < header.frames:
                 raise ImageFileError(f"{shown} has no frame {frame}: its frames are 0 to {header.frames - 1}.")
@@ -111,7 +111,9 @@ def probe(file: IO[bytes], shown: str, *, frame: int | None = None, limit: int |
             # Frames of an animation lie on a canvas that may be transparent: composed, they are RGBA.
             header = replace(header, channels=4, dtype=np.dtype("uint8"))
         check_limits(header, file, limit, shown)
-        return replace(header, dpi=header.dpi or dpi_of(header.exif))
+        if header.dpi is None and header.exif is not None:
+            header = replace(header, dpi=dpi_of(header.exif))
+        return header
 
 
 def _webp(file: IO[bytes], shown: str) -> Header:
@@ -182,6 +184,22 @@ def pillow_image(file: IO[bytes], name: str, shown: str) -> ImageFile:
     file.seek(0)
     image: ImageFile = found(file)
     return image
+
+
+_PLAIN = {"jpeg": containers.jpeg_header, "png": containers.png_header}
+
+
+def _plain(file: IO[bytes], name: str) -> Header | None:
+    """Return the header of a file that has nothing beside its pixels, without Pillow; None for others."""
+    look = _PLAIN.get(name)
+    found = look(file) if look else None
+    if found is None or (name == "png" and exif_block(containers.png_trailing_exif(file))):
+        return None
+    dtype = _UINT16 if found.depth == 16 else _UINT8
+    return Header(name, found.rows, found.columns, found.channels, dtype, dpi=found.dpi and _dpi(found.dpi))
+
+
+_UINT8, _UINT16 = np.dtype("uint8"), np.dtype("uint16")
 
 
 def _by_pillow(file: IO[bytes], name: str, head: bytes, shown: str) -> Header:
