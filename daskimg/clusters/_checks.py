@@ -9,8 +9,11 @@ from typing import Any
 
 from daskimg.errors import EnvironmentProblem
 
-__all__ = ["check_folder", "check_versions"]
+__all__ = ["check_folder", "check_readable", "check_urls", "check_versions"]
 
+_STAGING = (
+    "or let them pass through a URL that all can reach, with --staging s3://bucket/tmp (in Python: staging='s3://...')"
+)
 WAIT = 60  # seconds for the first worker to come: machines in a cloud take longer and are waited for by their kind
 
 
@@ -113,7 +116,7 @@ def check_folder(client: Any, folder: str, why: str) -> None:
     if blind:
         raise EnvironmentProblem(
             f"{len(blind)} of {len(seen)} workers (such as {blind[0]}) cannot write to {folder!r}, {why}; use a folder "
-            "that all machines share, or a URL such as s3://bucket/folder"
+            f"that all machines share, or a URL such as s3://bucket/folder; {_STAGING}"
         )
 
 
@@ -129,7 +132,7 @@ def check_readable(client: Any, paths: Sequence[str]) -> None:
         if missing:
             raise EnvironmentProblem(
                 f"the worker {worker} does not see {missing[0]!r}, which is here; put the images on a folder that all "
-                "machines share, or use URLs such as s3://bucket/*.jpg"
+                f"machines share, or use URLs such as s3://bucket/*.jpg; {_STAGING}"
             )
 
 
@@ -138,6 +141,59 @@ def unseen(paths: list[str]) -> list[str]:
     import os
 
     return [path for path in paths if not os.access(path, os.R_OK)]
+
+
+def check_urls(
+    client: Any, urls: Mapping[str, str], options: Mapping[str, Any], *, write: tuple[str, str] | None = None
+) -> None:
+    """Raise unless every worker reaches these files, and can write to a place.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    urls : mapping
+        Those of files, with how messages call each.
+    options : mapping
+        Options of their file systems.
+    write : tuple of str
+        The URL of a folder in which a small file is written and deleted, and how messages call it.
+
+    Raises
+    ------
+    EnvironmentProblem
+        Naming a worker and a URL.
+    """
+    for worker, trouble in _run_by_value(client, unreached, dict(urls), dict(options), write).items():
+        if trouble:
+            raise EnvironmentProblem(
+                f"the worker {worker} cannot {trouble}. Workers need credentials of their own, such as environment "
+                "variables or a role, unless storage_options brings them; and a URL that means the same on all machines"
+            )
+
+
+def unreached(urls: dict[str, str], options: dict[str, Any], write: tuple[str, str] | None) -> str:
+    """Return what cannot be done here, and why: nothing if all can."""
+    import uuid
+
+    import fsspec
+
+    doing = ""
+    try:
+        for url, shown in urls.items():
+            doing = f"read {shown}"
+            fs, path = fsspec.core.url_to_fs(url, **options)
+            with fs.open(path, "rb", block_size=4096) as file:
+                file.read(1)
+        if write is not None:
+            doing = f"write to {write[1]}"
+            fs, path = fsspec.core.url_to_fs(f"{write[0].rstrip('/')}/.{uuid.uuid4().hex}.probe", **options)
+            fs.pipe_file(path, b"probe")
+            fs.rm_file(path)
+    except Exception as error:
+        # No more than its kind: what it says may hold a signature.
+        return f"{doing} ({type(error).__name__})"
+    return ""
 
 
 def _run_by_value(client: Any, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:

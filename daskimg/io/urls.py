@@ -6,6 +6,7 @@ Local names never pass through fsspec, because ``*``, ``?``, ``[`` and ``::`` in
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from daskimg.errors import ImageFileError, ParameterError
 from daskimg.io.boundary import translated
 from daskimg.io.remote import patiently, without_secrets
 
-__all__ = ["Location", "locate"]
+__all__ = ["Location", "locate", "replacing"]
 
 # Small, so that looking at a header does not fetch the file: s3fs would read 50 MB ahead.
 _BLOCK = 2**18
@@ -186,21 +187,35 @@ class Location:
             raise
 
 
-def _replace_file(target: Path, data: bytes | memoryview) -> None:
-    target = target.resolve()  # A link stays a link; the file behind it changes.
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a name beside a local file, under which what is to be in its place is written; it is there whole or not.
+
+    Parameters
+    ----------
+    target : path
+        The file. Where it is a link, what lies behind it is replaced.
+    """
+    target = target.resolve()
     # The name is short, whatever the target's, and hidden, so that no pattern such as *.png finds half a file.
     temporary = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with open(temporary, "xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if target.exists():
+        yield temporary
+        if target.is_file():
             os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
         os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _replace_file(target: Path, data: bytes | memoryview) -> None:
+    with replacing(target) as temporary, open(temporary, "xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def locate(url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Location:
