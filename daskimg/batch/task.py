@@ -230,8 +230,10 @@ def _rendition(
 
 
 def _write(place: Location, data: bytes | memoryview, replace: bool) -> None:
-    place.check_writable(overwrite=replace)
-    place.write(data)
+    if not place.local or not os.path.isdir(os.path.dirname(place.url)):
+        place.check_writable(overwrite=replace)
+    # A batch may be many thousand files, and one that was lost with the power is done again.
+    place.write(data, overwrite=replace, durable=False)
 
 
 @contextmanager

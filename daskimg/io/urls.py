@@ -158,13 +158,23 @@ class Location:
             if exists and not overwrite:
                 raise ImageFileError(f"{self.shown} exists already; pass overwrite=True to replace it.")
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Write all bytes or nothing: readers see the old file or the new one, never a part."""
+    def write(self, data: bytes | memoryview, *, overwrite: bool = True, durable: bool = True) -> None:
+        """Write all bytes or nothing: readers see the old file or the new one, never a part.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The content.
+        overwrite : bool
+            Replace a local file that exists; for URLs `check_writable` looks.
+        durable : bool
+            Wait until a local disk has it, so that it outlives a loss of power. That takes milliseconds a file.
+        """
         with translated(self.shown, "written"):
-            if self.local:
-                _replace_file(Path(self.url), data)
-            else:
+            if not self.local:
                 self._put(lambda fs, path: fs.pipe_file(path, bytes(data)))
+            elif not _replace_file(self.url, data, overwrite, durable):
+                raise ImageFileError(f"{self.shown} exists already; pass overwrite=True to replace it.")
 
     def upload(self, path: Path) -> None:
         """Copy a local file to this URL, in parts where it is large: readers see all of it or nothing."""
@@ -211,11 +221,31 @@ def replacing(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _replace_file(target: Path, data: bytes | memoryview) -> None:
-    with replacing(target) as temporary, open(temporary, "xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _replace_file(target: str, data: bytes | memoryview, overwrite: bool, durable: bool) -> bool:
+    """Write a file under another name and rename it; False if it exists and may not be replaced."""
+    if os.path.islink(target):  # A link stays a link; the file behind it changes.
+        target = os.path.realpath(target)
+    try:
+        mode = stat.S_IMODE(os.stat(target).st_mode)
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not overwrite:
+        return False
+    # The name is short, whatever the target's, and hidden, so that no pattern such as *.png finds half a file.
+    temporary = os.path.join(os.path.dirname(target), f".{uuid.uuid4().hex}.part")
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(data)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        if mode is not None:
+            os.chmod(temporary, mode)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return True
 
 
 def locate(url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Location:
