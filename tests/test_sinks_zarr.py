@@ -299,15 +299,19 @@ def test_workers_write_to_s3(s3, client):
 # What is interrupted, and what fails
 
 
-def places(tmp_path):
-    memory = f"memory://test-sinks-zarr-{tmp_path.name}/a.zarr"
-    return {"local": locate(tmp_path / "a.zarr"), "memory": locate(memory)}
+@pytest.fixture
+def place(request, tmp_path):
+    """Where an image goes, for tests that say `indirect`: a folder, memory or S3."""
+    if request.param == "local":
+        return locate(tmp_path / "a.zarr")
+    if request.param == "memory":
+        return locate(f"memory://test-sinks-zarr-{tmp_path.name}/a.zarr")
+    return locate(f"s3://{request.getfixturevalue('s3').bucket()}/a.zarr")
 
 
-@pytest.mark.parametrize("where", ["local", "memory"])
+@pytest.mark.parametrize("place", ["local", "memory"], indirect=True)
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_an_unfinished_one_is_no_image(tmp_path, where, zarr_format):
-    place = places(tmp_path)[where]
+def test_an_unfinished_one_is_no_image(tmp_path, place, zarr_format):
     levels = pictures((100, 100), smallest=50)
     sink = ZarrSink(place, target_of(levels, PLAIN), chunk=32, zarr_format=zarr_format)
     for *at, pixels in tiles_of(levels, PLAIN, sink.tile):
@@ -329,9 +333,8 @@ def test_a_late_task_brings_nothing_back(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("where", ["local", "memory"])
-def test_a_later_run_goes_on(tmp_path, where):
-    place = places(tmp_path)[where]
+@pytest.mark.parametrize("place", ["local", "memory", "s3"], indirect=True)
+def test_a_later_run_goes_on(tmp_path, place):
     levels = pictures((2, 100, 130), smallest=50)
     levels[0][0, :32, :32] = 0
     dims = ("t", "y", "x")
@@ -356,14 +359,13 @@ def test_a_later_run_goes_on(tmp_path, where):
     group = zarr.open_group(place.url, mode="r")
     for number, level in enumerate(levels):
         assert np.array_equal(group[str(number)][:], level)
-    if where == "local":
+    if place.local:
         assert os.listdir(tmp_path) == ["a.zarr"]
 
 
-@pytest.mark.parametrize("where", ["local", "memory"])
+@pytest.mark.parametrize("place", ["local", "memory"], indirect=True)
 @pytest.mark.parametrize("change", [{"chunk": 64}, {"compression": "gzip"}, {"resume": False}])
-def test_a_run_with_other_choices_starts_anew(tmp_path, where, change):
-    place = places(tmp_path)[where]
+def test_a_run_with_other_choices_starts_anew(tmp_path, place, change):
     (image,) = levels = pictures((100, 130))
     first = ZarrSink(place, target_of(levels, PLAIN), chunk=32)
     entry = first.append(0, (), (0, 0), first.encoder.encode(0, (), (0, 0), image[:32, :32]))
@@ -418,13 +420,12 @@ def test_a_killed_run_leaves_whole_chunks(tmp_path):
     assert len(files_in(tmp_path / "a.zarr")) == 65  # no file that was not whole
 
 
-@pytest.mark.parametrize("where", ["local", "memory"])
-def test_an_older_image_is_replaced(tmp_path, where):
-    place = places(tmp_path)[where]
+@pytest.mark.parametrize("place", ["local", "memory", "s3"], indirect=True)
+def test_an_older_image_is_replaced(tmp_path, place):
     write(place, pictures((100, 130), smallest=50), PLAIN, chunk=32)
     (image,) = levels = pictures((60, 64), seed=1)
     sink = ZarrSink(place, target_of(levels, PLAIN), chunk=32)
-    if where == "local":
+    if place.local:
         assert zarr.open_group(place.url, mode="r")["0"].shape == (100, 130)
     for *at, pixels in tiles_of(levels, PLAIN, sink.tile):
         sink.append(*at, sink.encoder.encode(*at, pixels))
@@ -432,7 +433,7 @@ def test_an_older_image_is_replaced(tmp_path, where):
     assert np.array_equal(zarr.open_array(place.url, mode="r")[:], image)
     fs, path = fsspec.url_to_fs(place.url)
     assert len(fs.find(path)) == 1 + 4
-    assert os.listdir(tmp_path) == (["a.zarr"] if where == "local" else [])
+    assert os.listdir(tmp_path) == (["a.zarr"] if place.local else [])
 
 
 def test_a_link_stays_a_link(tmp_path):
@@ -445,14 +446,13 @@ def test_a_link_stays_a_link(tmp_path):
     assert np.array_equal(zarr.open_array(tmp_path / "disk" / "real.zarr", mode="r")[:], image)
 
 
-@pytest.mark.parametrize("where", ["local", "memory"])
-def test_what_is_no_zarr_stays(tmp_path, where):
-    place = places(tmp_path)[where]
+@pytest.mark.parametrize("place", ["local", "memory"], indirect=True)
+def test_what_is_no_zarr_stays(tmp_path, place):
     fs, path = fsspec.url_to_fs(place.url)
-    fs.pipe_file(f"{path}/letters.txt", b"dear") if where == "memory" else (tmp_path / "a.zarr").write_text("dear")
+    fs.pipe_file(f"{path}/letters.txt", b"dear") if not place.local else (tmp_path / "a.zarr").write_text("dear")
     with pytest.raises(ImageFileError, match="holds something that is no Zarr"):
         ZarrSink(place, target_of(pictures((10, 10)), PLAIN))
-    assert fs.cat_file(f"{path}/letters.txt" if where == "memory" else path) == b"dear"
+    assert fs.cat_file(f"{path}/letters.txt" if not place.local else path) == b"dear"
 
 
 def test_names_of_255_bytes(tmp_path):
