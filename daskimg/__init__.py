@@ -44,10 +44,14 @@ if _TYPE_CHECKING:
     from daskimg.batch import process_images as process_images
     from daskimg.batch import retry_images as retry_images
     from daskimg.clusters import start_cluster as start_cluster
+    from daskimg.planning import Plan as Plan
+    from daskimg.planning import plan as plan
 
 # What brings a scheduler along is imported when it is first used.
 _LATER = {
+    "Plan": "planning",
     "Report": "batch",
+    "plan": "planning",
     "process_images": "batch",
     "retry_images": "batch",
     "start_cluster": "clusters",

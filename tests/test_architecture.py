@@ -17,7 +17,7 @@ FLOORS = {
     1: "operations",
     2: "chunked",
     3: "clusters io measure",
-    4: "batch compare plan vision",
+    4: "batch compare planning vision",
     5: "cli demo ingest rest widgets __main__ __init__",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

@@ -28,6 +28,7 @@ class LazyGroup(click.Group):
         "completion": ("daskimg.cli.completion", "Print the script that lets a shell complete commands."),
         "demo": ("daskimg.cli.demo", "Show daskimg at work on sample photos, on this machine."),
         "ops": ("daskimg.cli.ops", "List the operations, or explain one."),
+        "plan": ("daskimg.cli.plan", "Say what a piece of work will take, before it begins."),
         "retry": ("daskimg.cli.retry", "Try the images again that failed in the last run into a folder."),
         "run": ("daskimg.cli.run", "Put image files through a pipeline."),
     }

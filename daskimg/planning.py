@@ -160,12 +160,12 @@ def plan(
     opened = image
     if isinstance(image, str | os.PathLike):
         opened = open_image(image, labelled=True)
-        while True:
-            found = _planned(opened, steps, to, place)
-            smaller = _smaller(opened) if found.peak_bytes > SHARE * found.memory_bytes else None
-            if smaller is None:
-                return found
+        best = found = _planned(opened, steps, to, place)
+        while found.problems and (smaller := _smaller(opened)) is not None:
             opened = open_image(image, labelled=True, chunks=smaller)
+            found = _planned(opened, steps, to, place)
+            best = min(best, found, key=lambda one: one.peak_bytes)
+        return best
     return _planned(opened, steps, to, place)
 
 
@@ -264,11 +264,16 @@ def _data_of(image: Any) -> tuple[da.Array, tuple[str, ...]]:
 
 
 def _smaller(image: Any) -> dict[str, int] | None:
-    """Return chunks of half the rows or columns; None where they are small already."""
+    """Return chunks of half the rows or columns; None where they are small already, or are what is decoded at once."""
     data, dims = _data_of(image)
-    sizes = {name: max(data.chunks[dims.index(name)]) for name in ("y", "x")}
-    name = max(sizes, key=lambda one: sizes[one])
-    return None if sizes[name] <= SMALLEST else {**sizes, name: sizes[name] // 2}
+    layer = data.dask.layers.get(data.name)
+    sizes, least = {}, {}
+    for name in ("y", "x"):
+        axis = dims.index(name)
+        sizes[name] = max(data.chunks[axis])
+        least[name] = max(SMALLEST, layer.reader.tile[axis] if isinstance(layer, StoredLayer) else sizes[name])
+    name = max(sizes, key=lambda one: sizes[one] / least[one])
+    return None if sizes[name] // 2 < least[name] else {**sizes, name: sizes[name] // 2}
 
 
 def _size(nbytes: float) -> str:
