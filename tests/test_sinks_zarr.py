@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import zarr
 
+import daskimg as di
 from daskimg.errors import ArrayError, DtypeError, ImageFileError, ParameterError
 from daskimg.io.pyramid import level_sizes
 from daskimg.io.sink import Target
@@ -241,6 +242,24 @@ def test_sharded_ome_zarr(tmp_path):
     for number, level in enumerate(levels):
         assert np.array_equal(group[str(number)][:], level)
     assert group["0"].shards == (1, 128, 128)
+
+
+@pytest.mark.parametrize("options", [{"kind": "zarr"}, {"kind": "zarr", "zarr_format": 2}, {"version": "0.4"}, {}])
+@pytest.mark.parametrize("case", ["rgb", "gray", "stack of colors"])
+def test_open_image_gives_back_what_was_written(tmp_path, case, options):
+    dims, shape, colors, dtype, attrs = CASES[case]
+    levels = pictures(shape, dtype, colors, smallest=None if "kind" in options else 64)
+    attrs = {**attrs, "nodata": 7, "crs": "EPSG:32633", "transform": (0.25, 0.0, 5.0, 0.0, -0.5, 6.0)}
+    write(locate(tmp_path / "a.zarr"), levels, dims, attrs, chunk=64, **options)
+    for level, pixels in enumerate(levels):
+        found = di.open_image(tmp_path / "a.zarr", labelled=True, level=level)
+        assert found.dims == dims
+        assert np.array_equal(found.values, pixels)
+        assert found.attrs["pixel_size"] == (0.5 * 2**level, 0.25 * 2**level)
+        assert found.attrs["transform"] == (0.25 * 2**level, 0, 5, 0, -0.5 * 2**level, 6)
+        assert [found.attrs[key] for key in ("unit", "nodata", "crs")] == ["micrometer", 7, "EPSG:32633"]
+        if "t" not in dims:
+            assert np.array_equal(di.open_image(tmp_path / "a.zarr", level=level).compute(), pixels)
 
 
 def test_memory_urls():

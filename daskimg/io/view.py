@@ -132,7 +132,9 @@ def named_view(image: StoredImage, level: int, frame: int | None, srgb: bool, sh
     fixed, _ = _chosen(image.layout, level, frame, shown)
     if frame is None:
         fixed = [None] * len(fixed)
-    return _in_srgb(View(image, level, tuple(fixed), tuple(a for a, at in enumerate(fixed) if at is None)), srgb, shown)
+    kept = [axis for axis, at in enumerate(fixed) if at is None]
+    order = sorted(kept, key=lambda axis: image.layout.dims[axis] == "channel")
+    return _in_srgb(View(image, level, tuple(fixed), tuple(order)), srgb, shown)
 
 
 def _chosen(layout: Layout, level: int, frame: int | None, shown: str) -> tuple[list[int | None], list[int]]:

@@ -214,9 +214,27 @@ def _plain(array: Any, place: Location) -> _Meaning:
     """Return what a plain array says of itself, by `dimension_names` or as xarray writes it."""
     attrs = dict(array.attrs)
     names = getattr(array.metadata, "dimension_names", None) or attrs.get("_ARRAY_DIMENSIONS")
-    nodata = next((attrs[key] for key in ("nodata", "_FillValue") if isinstance(attrs.get(key), int | float)), None)
-    known = {} if nodata is None else {"nodata": nodata}
-    return _Meaning(guess_dims(array.shape, names, place.shown), None, "", known)
+    known = _known({**attrs, "nodata": attrs.get("nodata", attrs.get("_FillValue"))})
+    size, unit = _numbers(attrs.get("pixel_size"), 2), attrs.get("unit")
+    dims = guess_dims(array.shape, names, place.shown)
+    return _Meaning(dims, (size[0], size[1]) if size else None, unit if isinstance(unit, str) else "", known)
+
+
+def _known(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what attributes say that `ZarrSink` writes, if they are of the kind that is expected."""
+    nodata, names = attrs.get("nodata"), attrs.get("channel_names")
+    found = {
+        "nodata": float("nan") if nodata == "NaN" else nodata if isinstance(nodata, int | float) else None,
+        "transform": _numbers(attrs.get("transform"), 6, 9),
+        "crs": attrs.get("crs"),
+        "channel_names": tuple(map(str, names)) if isinstance(names, list) else None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _numbers(value: Any, *lengths: int) -> tuple[float, ...] | None:
+    fits = isinstance(value, list) and len(value) in lengths and all(isinstance(one, int | float) for one in value)
+    return tuple(map(float, value)) if fits else None
 
 
 def _multiscale(group: Any, multiscale: Mapping[str, Any], finest: Any, place: Location) -> _Meaning:
@@ -225,7 +243,8 @@ def _multiscale(group: Any, multiscale: Mapping[str, Any], finest: Any, place: L
     dims = guess_dims(finest.shape, [axis["name"] for axis in axes], place.shown)
     y, x = dims.index("y"), dims.index("x")
     scale, origin = _placed(multiscale, finest.ndim)
-    attrs: dict[str, Any] = {}
+    ours = group.attrs.get("daskimg", {})
+    attrs = _known(ours)
     if origin[y] or origin[x]:
         attrs["origin"] = (origin[y], origin[x])
     channels = _ome(group).get("omero", {}).get("channels", [])
@@ -237,6 +256,8 @@ def _multiscale(group: Any, multiscale: Mapping[str, Any], finest: Any, place: L
             attrs[f"{name}_step"] = scale[dims.index(name)]
     unit = str(axes[y].get("unit", ""))
     size = (scale[y], scale[x])
+    if ours.get("color"):  # of one picture, as ZarrSink says
+        dims = tuple("channel" if name == "c" else name for name in dims)
     return _Meaning(dims, None if size == (1, 1) and not unit else size, unit, attrs)
 
 
