@@ -21,8 +21,10 @@ from daskimg import chunked as _chunked  # noqa: F401 -- teaches pipelines about
 from daskimg.chunked.memory import to_numpy as to_numpy
 from daskimg.chunked.missing import mask_image as mask_image
 from daskimg.errors import DaskimgError as DaskimgError
+from daskimg.io import Description as Description
 from daskimg.io import ImageInfo as ImageInfo
 from daskimg.io import ImageMetadata as ImageMetadata
+from daskimg.io import describe as describe
 from daskimg.io import image_info as image_info
 from daskimg.io import open_image as open_image
 from daskimg.io import read_image as read_image

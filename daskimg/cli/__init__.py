@@ -26,6 +26,7 @@ class LazyGroup(click.Group):
 
     commands_at: ClassVar = {
         "completion": ("daskimg.cli.completion", "Print the script that lets a shell complete commands."),
+        "describe": ("daskimg.cli.describe", "Say what images are: shape, chunks, levels, size in memory."),
         "demo": ("daskimg.cli.demo", "Show daskimg at work on sample photos, on this machine."),
         "ops": ("daskimg.cli.ops", "List the operations, or explain one."),
         "plan": ("daskimg.cli.plan", "Say what a piece of work will take, before it begins."),

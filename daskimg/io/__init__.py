@@ -3,6 +3,7 @@
 >>> from daskimg.io import open_image, save_image
 """
 
+from daskimg.io.description import Description, describe
 from daskimg.io.inspecting import ImageInfo, image_info, read_metadata
 from daskimg.io.metadata import ImageMetadata
 from daskimg.io.probe import DEFAULT_MAX_PIXELS
@@ -12,8 +13,10 @@ from daskimg.operation import second_image
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "Description",
     "ImageInfo",
     "ImageMetadata",
+    "describe",
     "image_info",
     "open_image",
     "read_image",
