@@ -88,9 +88,11 @@ def _system_tags(code: int | None, transform: Any, size: tuple[int, int]) -> lis
 
 
 def _is_geographic(code: int, transform: Any, size: tuple[int, int]) -> bool:
-    """Tell degrees from meters: by the code where it says so, else by whether all corners lie on a globe of degrees."""
-    if code in range(20000, 32767) or code in range(2000, 3819) or transform is None:
-        return code in range(4000, 5000) and transform is None
+    """Tell degrees from meters: by the range of EPSG's codes, and by whether all corners lie on a globe of degrees."""
+    if not 4000 <= code < 20000:
+        return False
+    if transform is None:
+        return code < 5000
     a, b, c, d, e, f = (float(value) for value in list(transform)[:6])
     corners = [(column, row) for column in (0, size[1]) for row in (0, size[0])]
     return all(

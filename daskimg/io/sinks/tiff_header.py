@@ -157,7 +157,7 @@ def _options(plan: Plan, level: int) -> dict[str, Any]:
         "photometric": "minisblack",
         "tile": plan.tile,
         # An uncompressed image of one tile would be written at once; the tag is set right afterwards.
-        "compression": "packbits" if plan.compression == "none" else COMPRESSIONS[plan.compression].tag,
+        "compression": COMPRESSIONS["deflate" if plan.compression == "none" else plan.compression].tag,
         "predictor": plan.predictor if plan.predictor > 1 else None,
         "software": "daskimg",
         "metadata": None,
@@ -171,8 +171,9 @@ def _options(plan: Plan, level: int) -> dict[str, Any]:
         options["photometric"] = "rgb" if color else "minisblack"
     if level:
         options["subfiletype"] = 1
-    elif plan.kind == "ome-tiff":
-        options |= _ome(plan)
+    else:
+        options["iccprofile"] = target.attrs.get("icc")
+        options |= _ome(plan) if plan.kind == "ome-tiff" else {}
     options["extratags"] = [*(geo_tags(target) if level == 0 else ()), *nodata_tag(target)]
     return options | _resolution(target, level)
 
