@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import threading
-from collections.abc import Callable
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from daskimg.batch.places import Place
+import dask
+
+from daskimg.batch.outputs import Output
+from daskimg.batch.places import OnCluster, Place, Threads
 from daskimg.batch.targets import Job
-from daskimg.batch.task import Outcome, Work
+from daskimg.batch.task import Outcome, Work, failed
+from daskimg.errors import DaskimgError
+from daskimg.io.inspecting import read_metadata
+from daskimg.io.large import Streaming, streamed_format
+from daskimg.io.reading import open_image
+from daskimg.io.saving import save_image
+from daskimg.io.streaming import Stopped
+from daskimg.io.urls import Location, locate
+from daskimg.planning import plan
 
 __all__ = ["process_large"]
 
@@ -15,5 +32,75 @@ __all__ = ["process_large"]
 def process_large(
     job: Job, work: Work, place: Place, show: Callable[[float], None], cancel: threading.Event | None
 ) -> Outcome:
-    """Do a file by chunk; `show` is told how much of it is done, from 0 to 1."""
-    return Outcome(reason="it needs more memory than a worker has")
+    """Do a file by chunk; `show` is told how much of it is done, from 0 to 1.
+
+    What is done of a result that is streamed, TIFF or Zarr, is kept when it is interrupted, and the next run goes on.
+    """
+    began = time.perf_counter()
+    try:
+        with _computing(place) as (client, threads):
+            for number, (output, target) in enumerate(zip(work.outputs, job.targets, strict=True)):
+                show_all = functools.partial(_show_part, show, number, len(work.outputs))
+                pixels = _make(job, work, output, target, client, threads, show_all, cancel)
+        sizes = tuple(_size(locate(target, work.storage_options)) for target in job.targets)
+        outcome = Outcome(pixels=pixels, sizes=sizes, version=job.version)
+    except Stopped:
+        return Outcome(skipped=True)
+    except DaskimgError as error:
+        outcome = failed(error, job)
+    except Exception as error:
+        outcome = Outcome(reason=f"{type(error).__name__}: {error}", details=traceback.format_exc())
+    return outcome._replace(seconds=time.perf_counter() - began)
+
+
+def _show_part(show: Callable[[float], None], number: int, count: int, part: float) -> None:
+    show((number + part) / count)
+
+
+def _size(place: Location) -> int:
+    """Return the bytes of a result; 0 for a folder."""
+    if place.local:
+        return 0 if os.path.isdir(place.url) else os.path.getsize(place.url)
+    fs, path = place.filesystem()
+    return int(fs.size(path) or 0)
+
+
+@contextlib.contextmanager
+def _computing(place: Place) -> Iterator[tuple[Any, int | None]]:
+    """Let dask compute where the batch runs, and yield the client or the number of threads."""
+    if isinstance(place, OnCluster):
+        with place.client.as_current():
+            yield place.client, None
+    else:
+        threads = place.threads if isinstance(place, Threads) else None
+        with dask.config.set(scheduler="threads", num_workers=threads):
+            yield None, threads
+
+
+def _make(
+    job: Job,
+    work: Work,
+    output: Output,
+    target: str,
+    client: Any,
+    threads: int | None,
+    show: Callable[[float], None],
+    cancel: threading.Event | None,
+) -> int:
+    """Make one rendition, and return how many pixels the source has."""
+    options = work.storage_options
+    image = open_image(job.source, labelled=True, storage_options=options, **work.reading)
+    result = output.pipeline(image)
+    plan(image, output.pipeline, target, threads=threads, client=client).check()
+    given: dict[str, Any] = {"overwrite": job.replace, "storage_options": options}
+    if streamed_format(None, target, result, Streaming(resume=True)):
+        given |= {"resume": True, "cancel": cancel, "threads": threads, "compression": output.compression}
+        given["progress"] = lambda progress: show(progress.done / max(progress.total, 1))
+    else:
+        given |= {"quality": output.quality, "lossless": output.lossless, "compression": output.compression}
+        if work.metadata != "none":
+            profile = work.reading.get("color_profile", "srgb")
+            given["metadata"] = read_metadata(job.source, color_profile=profile, storage_options=options)
+            given["strip_private"] = work.metadata == "public"
+    save_image(result, target, **given)
+    return int(image.sizes["y"] * image.sizes["x"])

@@ -33,7 +33,7 @@ from daskimg.io.urls import Location, locate
 from daskimg.kinds import Array
 from daskimg.pipeline import Pipeline
 
-__all__ = ["Kept", "Outcome", "Work", "do", "do_group"]
+__all__ = ["Kept", "Outcome", "Work", "do", "do_group", "failed"]
 
 #: What of a source's metadata its results keep: all, what `ImageMetadata.without_private` leaves, or nothing.
 Kept: TypeAlias = Literal["keep", "public", "none"]
@@ -147,7 +147,7 @@ def do(job: Job, work: Work, stop: threading.Event | None = None) -> Outcome:
             except ChangedError:
                 outcome = _done(job, work, stopped)
         except DaskimgError as error:
-            outcome = _failed(error, job)
+            outcome = failed(error, job)
         except MemoryError:
             outcome = Outcome(reason=_NO_MEMORY)
         except Exception as error:
@@ -158,7 +158,8 @@ def do(job: Job, work: Work, stop: threading.Event | None = None) -> Outcome:
 _NO_MEMORY = "there is not enough memory for it; use fewer workers or threads, or a larger machine"
 
 
-def _failed(error: DaskimgError, job: Job) -> Outcome:
+def failed(error: DaskimgError, job: Job) -> Outcome:
+    """Return the outcome of an image that an error of daskimg's own kept from being done."""
     # The report names the image already, as the user wrote it.
     reason = str(error).removeprefix(locate(job.source).shown).lstrip(": ")
     return Outcome(reason=_told(error, reason), transient=isinstance(error, UnavailableError | ChangedError))
