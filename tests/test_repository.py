@@ -32,6 +32,7 @@ CONDA_NAMES = {
     "dask-cloudprovider[aws]": ["dask-cloudprovider", "aiobotocore"],
     "kubernetes": ["python-kubernetes"],
     "matplotlib": ["matplotlib-base"],
+    "openslide-bin": ["openslide"],
 }
 ONLY_FROM_PYPI = {"opencv-python-headless", "pi-heif"}
 ONLY_FOR_CONDA = {"make", "pip", "python"}

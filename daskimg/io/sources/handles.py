@@ -12,6 +12,7 @@ from typing import IO, Any, Generic, Protocol, TypeVar
 
 from daskimg.errors import ImageFileError
 from daskimg.io.boundary import translated
+from daskimg.io.remote import patiently
 from daskimg.io.urls import Location
 
 __all__ = ["OpenFiles", "SourceFile"]
@@ -64,11 +65,15 @@ class SourceFile:
             return self._closing.enter_context(self.place.open())
         fs, path = self.place.filesystem()
         if fs.async_impl:
-            self._range = lambda start, count: bytes(fs.cat_file(path, start=start, end=start + count))
+            self._range = lambda start, count: patiently(lambda: fs.cat_file(path, start=start, end=start + count))
         options = {"cache_type": "blockcache", "cache_options": {"maxblocks": _BLOCKS}}
         # The file system lives as long as the stream, because an archive closes with it.
         self._fs = fs
-        stream: IO[bytes] = self._closing.enter_context(fs.open(path, "rb", block_size=_BLOCK, **options))
+        stream: IO[bytes] = patiently(lambda: fs.open(path, "rb", block_size=_BLOCK, **options))
+        self._closing.enter_context(stream)
+        cache: Any = getattr(stream, "cache", None)
+        if fetch := getattr(cache, "fetcher", None):
+            cache.fetcher = lambda start, stop: patiently(lambda: fetch(start, stop))
         if not stream.seekable():
             raise ImageFileError(f"{self.place.shown} cannot be read in parts; download the file and open it there.")
         return stream

@@ -134,14 +134,14 @@ class Page:
         start, length = int(self.offsets[number]), int(self.lengths[number])
         if start == 0 or length == 0:
             return np.full((*shape, 1 if self.apart else self.samples), self.nodata, self.page.dtype)
+        shown = f"{self.file.place.shown}: the tile or strip at row {row}, column {column}"
         if start < 0 or length < 0 or start + length > self.file.size:
             raise ImageFileError(
-                f"{self.file.place.shown} is truncated: it stops after {self.file.size} bytes, before its tile or "
-                f"strip at row {row}, column {column} ends. Copy or download it again."
+                f"{shown} ends after the file, which is truncated to {self.file.size} bytes. Copy or download it again."
             )
         data = self.file.read(start, length)
         try:
-            self._check_declared(data)
+            self._check_declared(data, shown)
             found = self.decode(data, number, **self.tables)[0]
             pixels: Pixels = found[0, : shape[0], : shape[1]]
             if pixels.shape[:2] != shape:
@@ -150,23 +150,22 @@ class Page:
         except (MemoryError, DaskimgError):
             raise
         except Exception as error:  # Hostile bytes make decoders raise anything.
-            raise ImageFileError(
-                f"{self.file.place.shown}: the tile or strip at row {row}, column {column} is damaged "
-                f"({' '.join(str(error).split())}). Copy or download the file again."
-            ) from error
+            reason = " ".join(str(error).split())
+            raise ImageFileError(f"{shown} is damaged ({reason}). Copy or download the file again.") from error
 
-    def _check_declared(self, data: bytes) -> None:
+    def _check_declared(self, data: bytes, shown: str) -> None:
         """Refuse a tile that inflates to more pixels than a tile has, before memory is taken for it."""
         size = declared_size(data, self.page.compression)
         rows, columns = self.tile
+        # Files exist whose last tiles are of other sizes.
         if size is not None and (size[0] > max(rows, 64) * 2 or size[1] > max(columns, 64) * 2):
             raise ImageTooLargeError(
-                f"{self.file.place.shown} has a tile of {size[0]} x {size[1]} pixels where {rows} x {columns} belong."
+                f"{shown} is damaged: it declares {size[0]} x {size[1]} pixels where {rows} x {columns} belong. "
+                "Copy or download the file again."
             )
-        if self.bounded:
-            return
-        most = rows * columns * (1 if self.apart else self.samples) * self.stored.itemsize
-        check_inflated(data, self.page.compression, most, self.file.place.shown)
+        if not self.bounded:
+            most = rows * columns * (1 if self.apart else self.samples) * self.stored.itemsize
+            check_inflated(data, self.page.compression, most, shown)
 
     def colored(self, pixels: Pixels) -> Pixels:
         """Return samples as the colors or channels that users see."""
