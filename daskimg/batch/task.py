@@ -19,6 +19,7 @@ from daskimg.batch.needs import bytes_needed
 from daskimg.batch.outputs import Output
 from daskimg.batch.reduced import reduced_pipelines
 from daskimg.batch.targets import Job
+from daskimg.chunked.allocation import keep_freed_memory
 from daskimg.chunked.strips import one_cv2_thread
 from daskimg.errors import DaskimgError, ParameterError, UnavailableError
 from daskimg.io import color
@@ -139,6 +140,7 @@ def do(job: Job, work: Work, stop: threading.Event | None = None) -> Outcome:
     A file that is written to while it is read is read once more.
     """
     began = time.perf_counter()
+    keep_freed_memory()
     stopped = stop.is_set if stop is not None else bool
     with one_cv2_thread():
         try:
