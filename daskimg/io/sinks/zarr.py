@@ -123,7 +123,7 @@ class ZarrEncoder(Encoder):
         if bits[0] == fill and (bits == fill).all():
             return None
         codec = _codec(self.codec)
-        return block.tobytes() if codec is None else codec.encode(block)
+        return block.reshape(-1).view(np.uint8).data if codec is None else codec.encode(block)
 
     def _shard(self, block: Pixels, grid: _Grid) -> Any:
         """Return a shard's bytes: its chunks, then their offsets and sizes, then a checksum of these."""
@@ -166,7 +166,8 @@ class ZarrSink(Sink):
     compression : str, optional
         ``"zstd"``, the default, ``"blosc"`` or ``"lz4"`` (which mean Blosc with LZ4), ``"gzip"`` or ``"none"``.
     chunk : int
-        Rows and columns of a chunk.
+        Rows and columns of a chunk. Making a file takes as long as encoding 100 KB, so that smaller ones are slower;
+        larger ones are not faster, and of any a reader must decode all for a single pixel.
     shard : int, optional
         Rows and columns of what is one object, a multiple of `chunk`. By default each chunk is an object.
     resume : bool
