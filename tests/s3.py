@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import socket
 import struct
@@ -18,8 +19,8 @@ _ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>as the test wants 
 class Fault:
     """What goes wrong with some of the requests.
 
-    `kind` is "500", "503", "reset" (the connection breaks before an answer), "cut" (a body that ends early) or "slow".
-    Requests whose path contains `path`, and of `method` where one is given, are counted: the first `times` of them
+    `kind` is "403", "500", "503", "reset" (the connection breaks before an answer), "cut" (a body that ends early) or
+    "slow". Requests whose path contains `path`, and of `method` where one is given, are counted: the first `times` of them
     fail where that is given, else each `every`th.
     """
 
@@ -56,22 +57,26 @@ class FaultyApp:
     app: object
     faults: list = field(default_factory=list)
     requests: list = field(default_factory=list)
+    role: bytes = b""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, environ, start_response):
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if path == "/role-of-the-machine":
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [self.role]
         request = Request(method, path, {name[5:]: text for name, text in environ.items() if name.startswith("HTTP_")})
         with self.lock:
             self.requests.append(request)
             struck = [fault for fault in self.faults if fault.strikes(method, path)]
         kinds = {fault.kind for fault in struck}
         time.sleep(max((fault.seconds for fault in struck if fault.kind == "slow"), default=0))
-        if kinds & {"500", "503", "reset"}:
+        if kinds & {"403", "500", "503", "reset"}:
             # What was sent is read, as a server would; else the client could not hear the answer.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         if "reset" in kinds:
             raise ConnectionResetError
-        for kind, code in (("500", "InternalError"), ("503", "SlowDown")):
+        for kind, code in (("403", "AccessDenied"), ("500", "InternalError"), ("503", "SlowDown")):
             if kind in kinds:
                 start_response(f"{kind} {code}", [("Content-Type", "application/xml")])
                 return [] if method == "HEAD" else [_ERROR.format(code).encode()]
@@ -141,6 +146,24 @@ class S3:
         finally:
             with self.app.lock:
                 self.app.faults.remove(fault)
+
+    @contextlib.contextmanager
+    def faults(self, many):
+        """Make several things go wrong; each is a kind and the parameters of `fault`."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self.fault(kind, **where)) for kind, where in many]
+
+    @contextlib.contextmanager
+    def role(self, key):
+        """Serve credentials as a container's role does, and yield where."""
+        document = {
+            "AccessKeyId": key,
+            "SecretAccessKey": "hidden",
+            "Token": "hidden",
+            "Expiration": "2999-01-01T00:00:00Z",
+        }
+        self.app.role = json.dumps(document).encode()
+        yield f"{self.endpoint}/role-of-the-machine"
 
     @contextlib.contextmanager
     def counted(self, path=""):

@@ -295,6 +295,11 @@ class Manifest:
         rows = f"SELECT {_ROW} FROM kept.files WHERE run = ? AND state = 'failed' ORDER BY number LIMIT ?"
         return list(map(_row, self.base.execute(rows, (self.run, most))))
 
+    def rows(self, work: int) -> Iterator[Row]:
+        """Yield the files that are done or have failed with what they were put through, by its number."""
+        rows = f"SELECT {_ROW} FROM kept.files WHERE work = ? AND state IN ('done', 'failed') ORDER BY number"
+        return map(_row, self.base.execute(rows, (work,)))
+
     def load(self, rows: Iterable[Row], fingerprint: str, content: str) -> None:
         """Take over rows of an earlier run that are kept elsewhere; a later one of a source replaces an earlier one."""
         with self.transaction():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import tempfile
@@ -16,12 +17,15 @@ from daskimg.batch.driver import Driver
 from daskimg.batch.manifest import FILE, FOLDER, ORDINARY, Manifest
 from daskimg.batch.outputs import Output, as_outputs
 from daskimg.batch.places import OnCluster, Place, Threads
+from daskimg.batch.remote_manifest import RemoteManifest
 from daskimg.batch.report import HELD, Failure, Report
 from daskimg.batch.sources import find_sources, is_url
+from daskimg.batch.staging import Staged, Staging
 from daskimg.batch.survey import Overwrite, Survey
 from daskimg.batch.targets import make_folders, names_file, plan_targets
 from daskimg.batch.task import Kept, Work
-from daskimg.errors import ParameterError
+from daskimg.errors import EnvironmentProblem, ParameterError
+from daskimg.io.urls import locate
 from daskimg.pipeline import Pipeline, Step
 from daskimg.progress import FileState, Progress, ProgressBar
 
@@ -48,6 +52,7 @@ def process_images(
     recursive: bool = False,
     frame: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    staging: str | None = None,
     cluster: Any = None,
     threads: int | None = None,
     group: int | None = None,
@@ -105,7 +110,13 @@ def process_images(
     frame : int
         Which frame of animations, or page of TIFF files, from 0. Files with several fail without it.
     storage_options : mapping
-        Options of the file systems of URLs; they are not written down.
+        Options of the file systems of URLs, such as `{"anon": True}` for public data on S3, or
+        `{"requester_pays": True}` where readers pay. They travel to the workers and are not written down. Without them
+        each worker finds credentials as AWS tools do: environment, profile, role of the machine; `AWS_ENDPOINT_URL`
+        names another server.
+    staging : str
+        A URL, such as `"s3://bucket/tmp"`, by way of which files reach workers that do not see this machine's: inputs
+        are put there a few at a time, and deleted after use; results come back. Without it such workers are refused.
     cluster : distributed.Client, cluster object, str or callable
         Where to work: a client, what `start_cluster` returns, a scheduler's address; or a function that returns a
         context manager of one of these, which is entered when everything else is checked. Without it the active dask
@@ -148,15 +159,17 @@ def process_images(
     renditions = as_outputs(pipeline, outputs, format=format, name=name, quality=quality, lossless=lossless)
     reading = {} if frame is None else {"frame": frame}
     work = Work(renditions, reading, metadata, reduced, storage_options=storage_options or {})
-    batch = Batch(cluster, threads, retries, group, progress, on_file, cancel)
+    batch = Batch(cluster, threads, retries, group, progress, on_file, cancel, staging)
     if overwrite not in (True, False, "skip"):
         raise ParameterError(f"overwrite={overwrite!r} is not allowed; it is True, False or 'skip'")
     single = names_file(to)
-    found = find_sources(sources, recursive=recursive, outside=None if single or is_url(to) else to)
+    found = find_sources(
+        sources, recursive=recursive, outside=None if single or is_url(to) else to, storage_options=storage_options
+    )
     jobs = plan_targets(found, to, renditions)
     with contextlib.ExitStack() as stack:
         draw = stack.enter_context(_drawn(progress))
-        manifest, scratch = _manifest_of(to, single)
+        manifest, scratch = _manifest_of(to, single, work.storage_options)
         stack.enter_context(manifest)
         survey = Survey(manifest, overwrite, resume)
         survey.look(jobs, work.fingerprint, lambda number: draw(Progress(0, 0, number, 0.0, looking=True)))
@@ -188,6 +201,8 @@ def retry_images(
     threads: int | None = None,
     retries: int = 0,
     group: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    staging: str | None = None,
     progress: Callable[[Progress], None] | bool = False,
     on_file: Callable[[FileState], None] | None = None,
     cancel: threading.Event | None = None,
@@ -197,8 +212,8 @@ def retry_images(
     Parameters
     ----------
     folder : str or path
-        Where the results of `process_images` went.
-    cluster, threads, retries, group, progress, on_file, cancel
+        Where the results of `process_images` went: a folder or a URL.
+    cluster, threads, retries, group, storage_options, staging, progress, on_file, cancel
         As in `process_images`.
 
     Returns
@@ -224,22 +239,29 @@ def retry_images(
     >>> retry_images(folder / "out").done
     1
     """
-    batch = Batch(cluster, threads, retries, group, progress, on_file, cancel)
+    batch = Batch(cluster, threads, retries, group, progress, on_file, cancel, staging)
     to = os.fspath(folder)
-    if is_url(to) or not _path_in(to).is_file():
-        raise ParameterError(f"{to!r} holds no manifest of a batch; name the folder that --to or to= named")
-    with _drawn(progress) as draw, _manifest_of(to, False)[0] as manifest:
+    if not is_url(to) and not _path_in(to).is_file():
+        raise _nothing_in(to)
+    manifest, scratch = _manifest_of(to, False, storage_options or {})
+    with manifest, _drawn(progress) as draw:
         before = manifest.last_run()
-        if before is None or not before.content:
+        if before is None:
+            raise _nothing_in(to)
+        if not before.content:
             raise ParameterError(
                 f"the pipeline of the last run into {to!r} has no text form; call process_images as before, which "
                 "does what is left"
             )
-        work = Work.from_json(before.content)
+        work = dataclasses.replace(Work.from_json(before.content), storage_options=storage_options or {})
         batch.begin(manifest, work)
-        report = Report(manifest.renew(before), to=to, where="nobody", manifest=str(manifest.path))
-        batch.run(manifest, work, report, os.path.dirname(manifest.root), draw)
+        report = Report(manifest.renew(before), to=to, where="nobody", manifest=str(manifest.path), scratch=scratch)
+        batch.run(manifest, work, report, None if is_url(to) else os.path.dirname(manifest.root), draw)
     return report
+
+
+def _nothing_in(to: str) -> ParameterError:
+    return ParameterError(f"{to!r} holds no manifest of a batch; name the folder that --to or to= named")
 
 
 class Batch:
@@ -254,6 +276,7 @@ class Batch:
         progress: Any,
         on_file: Callable[[FileState], None] | None,
         cancel: threading.Event | None,
+        staging: str | None,
     ) -> None:
         _check_number("threads", threads, 1)
         _check_number("group", group, 1)
@@ -266,6 +289,7 @@ class Batch:
         self.group = group
         self.on_file = on_file
         self.cancel = cancel
+        self.staging = staging
 
     def begin(self, manifest: Manifest, work: Work) -> None:
         """Note that a run begins."""
@@ -289,7 +313,7 @@ class Batch:
         try:
             if left:
                 first = [job.source for _, job in islice(manifest.waiting(ORDINARY, False), SEEN)]
-                with _place(self.cluster, self.threads, work, left, first, folder) as place:
+                with _place(self, work, left, first, manifest.root, folder) as place:
                     report.where = place.name
                     Driver(
                         manifest,
@@ -316,14 +340,17 @@ def _check_number(name: str, value: Any, least: int) -> None:
         raise ParameterError(f"{name}={value!r} is not allowed; {name} is a whole number, {least} or more")
 
 
-def _manifest_of(to: str, single: bool) -> tuple[Manifest, Any]:
-    """Return the manifest beside the results; where they go to one file or a URL, one that is thrown away."""
+def _manifest_of(to: str, single: bool, storage_options: Mapping[str, Any]) -> tuple[Manifest, Any]:
+    """Return the manifest of the results, and the folder that it lies in where that is to be thrown away.
+
+    It lies beside the results. Those at a URL have a copy there; one single file needs none.
+    """
     if not single and not is_url(to):
         folder = os.path.abspath(os.path.expanduser(to))
         return Manifest(os.path.join(folder, ""), _path_in(to)), None
     scratch = tempfile.TemporaryDirectory(prefix="daskimg-", ignore_cleanup_errors=True)
-    root = "" if single else f"{to.rstrip('/')}/"
-    return Manifest(root, Path(scratch.name, FILE)), scratch
+    path = Path(scratch.name, FILE)
+    return Manifest("", path) if single else RemoteManifest(locate(to, storage_options), path), scratch
 
 
 def _path_in(folder: str) -> Path:
@@ -340,33 +367,55 @@ def _drawn(progress: Callable[[Progress], None] | bool) -> Iterator[Callable[[Pr
 
 
 @contextlib.contextmanager
-def _place(
-    cluster: Any, threads: int | None, work: Work, left: int, sources: list[str], folder: str | None
-) -> Iterator[Place]:
-    """Yield where the images are processed; a cluster's workers must see the files."""
+def _place(batch: Batch, work: Work, left: int, sources: list[str], to: str, folder: str | None) -> Iterator[Place]:
+    """Yield where the images are processed; a cluster's workers must see the files, or be sent them."""
     place: Place
-    if cluster is None:
+    if batch.cluster is None:
         from dask.system import CPU_COUNT
 
-        place = Threads(min(threads or CPU_COUNT, left), work)
+        place = Threads(min(batch.threads or CPU_COUNT, left), work)
         try:
             yield place
         finally:
             place.close()
         return
-    from daskimg.clusters._checks import check_folder, check_readable
     from daskimg.clusters._connect import connected
 
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(connected(stack.enter_context(cluster()) if callable(cluster) else cluster))
-        if folder is not None:
-            check_folder(client, folder, "where the results go")
-        check_readable(client, [path for path in sources if not is_url(path) and os.access(path, os.R_OK)])
+        cluster = stack.enter_context(batch.cluster()) if callable(batch.cluster) else batch.cluster
+        client = stack.enter_context(connected(cluster))
+        staging = _checked(client, work, sources, to, folder, batch.staging)
         place = OnCluster(client, work)
+        if staging is not None:
+            place = Staged(place, staging)
         try:
             yield place
         finally:
             place.close()
+
+
+def _checked(
+    client: Any, work: Work, sources: list[str], to: str, folder: str | None, staging: str | None
+) -> Staging | None:
+    """Make sure that workers reach inputs and outputs; return the way of those that they do not see."""
+    from daskimg.clusters._checks import check_folder, check_place, check_readable, check_urls
+
+    options = work.storage_options
+    way = None if staging is None else Staging(staging, options)
+    here = [source for source in sources if not is_url(source) and os.access(source, os.R_OK)]
+    try:
+        if folder is not None:
+            check_folder(client, folder, "where the results go")
+        check_readable(client, here)
+        way = None
+    except EnvironmentProblem:
+        if way is None:
+            raise
+        check_place(client, way.place.url, options)
+    check_urls(client, [source for source in sources if is_url(source)], options)
+    if is_url(to):
+        check_place(client, to, options)
+    return way
 
 
 def _active_client() -> Any:

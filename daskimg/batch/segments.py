@@ -20,11 +20,12 @@ from daskimg.errors import EnvironmentProblem, ImageFileError
 from daskimg.io.boundary import translated
 from daskimg.io.urls import Location
 
-__all__ = ["Lease", "Segment", "Segments"]
+__all__ = ["ROWS", "Lease", "Segment", "Segments"]
 
 FORMAT = 1
+SECONDS = 5.0  # between segments, so that at most so much is done again after a process was killed
 AT_ONCE = 64  # segments that are fetched together
-ROWS = 50_000  # of a segment, when they are put together at the end
+ROWS = 50_000  # of a segment, where many are put together
 
 
 class Segment(NamedTuple):
@@ -166,10 +167,10 @@ class Segments:
         How often a segment is written.
     """
 
-    def __init__(self, place: Location, lease: Lease, *, seconds: float = 5.0) -> None:
+    def __init__(self, place: Location, lease: Lease, *, seconds: float | None = None) -> None:
         self.place = place
         self.lease = lease
-        self.seconds = seconds
+        self.seconds = SECONDS if seconds is None else seconds
         self.header: dict[str, Any] = {}
         self._fs, self._path = place.filesystem()
         self._next = 0
@@ -227,15 +228,15 @@ class Segments:
             If that cannot be written.
         """
         self._ended.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._flush()
         if whole is None:
             return
         with translated(self.place.shown, "written"):
             before = _names(self._fs, self._path)
-        for header, rows in whole:
-            for start in range(0, len(rows), ROWS):
-                self._put(Segment(header, rows[start : start + ROWS]))
+        for segment in whole:
+            self._put(segment)
         with translated(self.place.shown, "written"):
             if before:
                 self._fs.rm(before)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from daskimg.errors import EnvironmentProblem
 
-__all__ = ["check_folder", "check_readable", "check_urls", "check_versions"]
+__all__ = ["check_folder", "check_place", "check_readable", "check_urls", "check_versions"]
 
 _STAGING = (
     "or let them pass through a URL that all can reach, with --staging s3://bucket/tmp (in Python: staging='s3://...')"
@@ -143,57 +144,98 @@ def unseen(paths: list[str]) -> list[str]:
     return [path for path in paths if not os.access(path, os.R_OK)]
 
 
-def check_urls(
-    client: Any, urls: Mapping[str, str], options: Mapping[str, Any], *, write: tuple[str, str] | None = None
-) -> None:
-    """Raise unless every worker reaches these files, and can write to a place.
+def check_urls(client: Any, urls: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise unless every worker reaches these files, of which those count that this process reaches.
 
     Parameters
     ----------
     client : distributed.Client
         Of the cluster.
-    urls : mapping
-        Those of files, with how messages call each.
+    urls : sequence of str
+        Those of files.
     options : mapping
         Options of their file systems.
-    write : tuple of str
-        The URL of a folder in which a small file is written and deleted, and how messages call it.
 
     Raises
     ------
     EnvironmentProblem
         Naming a worker and a URL.
     """
-    for worker, trouble in _run_by_value(client, unreached, dict(urls), dict(options), write).items():
+    mine = [url for url in urls if not unreached([url], dict(options))]
+    for worker, trouble in _run_by_value(client, unreached, mine, dict(options)).items():
         if trouble:
-            raise EnvironmentProblem(
-                f"the worker {worker} cannot {trouble}. Workers need credentials of their own, such as environment "
-                "variables or a role, unless storage_options brings them; and a URL that means the same on all machines"
-            )
+            raise _blind(worker, f"read {trouble}")
 
 
-def unreached(urls: dict[str, str], options: dict[str, Any], write: tuple[str, str] | None) -> str:
-    """Return what cannot be done here, and why: nothing if all can."""
-    import uuid
+def check_place(client: Any, url: str, options: Mapping[str, Any]) -> None:
+    """Raise unless what every worker writes to a place is found there by this process.
 
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    url : str
+        The place.
+    options : mapping
+        Options of its file system.
+
+    Raises
+    ------
+    EnvironmentProblem
+        Naming a worker.
+    """
     import fsspec
 
-    doing = ""
-    try:
-        for url, shown in urls.items():
-            doing = f"read {shown}"
+    place = f"{url.rstrip('/')}/.{uuid.uuid4().hex}"
+    for worker, (written, trouble) in _run_by_value(client, probe, place, dict(options)).items():
+        if not trouble:
+            fs, path = fsspec.core.url_to_fs(written, **options)
+            try:
+                fs.rm_file(path)
+                fs.invalidate_cache()
+            except FileNotFoundError:
+                trouble = f"{_shown(url)} so that it is found from here"
+        if trouble:
+            raise _blind(worker, f"write to {trouble}")
+
+
+def _blind(worker: str, what: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"the worker {worker} cannot {what}. Workers need credentials of their own, such as environment variables or a "
+        "role, unless storage_options brings them; and a URL must mean the same on all machines"
+    )
+
+
+def unreached(urls: list[str], options: dict[str, Any]) -> str:
+    """Return the first of these that cannot be read here, and why; nothing if all can."""
+    import fsspec
+
+    for url in urls:
+        try:
             fs, path = fsspec.core.url_to_fs(url, **options)
             with fs.open(path, "rb", block_size=4096) as file:
                 file.read(1)
-        if write is not None:
-            doing = f"write to {write[1]}"
-            fs, path = fsspec.core.url_to_fs(f"{write[0].rstrip('/')}/.{uuid.uuid4().hex}.probe", **options)
-            fs.pipe_file(path, b"probe")
-            fs.rm_file(path)
-    except Exception as error:
-        # No more than its kind: what it says may hold a signature.
-        return f"{doing} ({type(error).__name__})"
+        except Exception as error:
+            return f"{_shown(url)} ({type(error).__name__})"  # what it says may hold a signature
     return ""
+
+
+def probe(place: str, options: dict[str, Any]) -> tuple[str, str]:
+    """Write a small file, and return its URL; and why not, if it cannot be."""
+    import fsspec
+
+    url = f"{place}{uuid.uuid4().hex}.probe"
+    try:
+        fs, path = fsspec.core.url_to_fs(url, **options)
+        fs.pipe_file(path, b"probe")
+    except Exception as error:
+        return url, f"{_shown(url.rpartition('/')[0])} ({type(error).__name__})"
+    return url, ""
+
+
+def _shown(url: str) -> str:
+    """Return a URL without users, passwords and signatures."""
+    return repr(re.sub(r"\?.*", "", re.sub(r"://[^/@]*@", "://", url)))
 
 
 def _run_by_value(client: Any, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
