@@ -61,7 +61,10 @@ class PartFile:
             folder = self._target.parent if self._target else _temporary_folder()
             self._path = folder / f".{name[:20]}.part"
             self._stream = _opened_alone(self._path, place.shown)
+            self._ordered_path = self._path.with_suffix(".sorted")
+            self._unordered: tuple[FileIO, Path] | None = None
             try:
+                self._ordered_path.unlink(missing_ok=True)
                 self.resumed = gaps is not None and _same_header(self._stream, header, gaps)
                 if self.resumed:
                     self.size = self._stream.seek(0, os.SEEK_END)
@@ -94,22 +97,19 @@ class PartFile:
         parts : sequence of (offsets, counts)
             In the order wanted; the offsets are changed to the new ones.
         """
-        path = self._path.with_suffix(".sorted")
         with self._written():
-            path.unlink(missing_ok=True)
-            ordered = _opened_alone(path, self._place.shown)
-        try:
-            with self._written():
+            ordered = _opened_alone(self._ordered_path, self._place.shown)
+            try:
                 _write(ordered, 0, _read(self._stream, 0, self._header_size))
                 end = self._header_size
                 for offsets, counts in parts:
                     end = self._copy(ordered, end, offsets, counts)
-        except BaseException:
-            ordered.close()
-            path.unlink(missing_ok=True)
-            raise
-        self.discard()
-        self._stream, self._path, self.size = ordered, path, end
+            except BaseException:
+                _remove(ordered, self._ordered_path)
+                raise
+        # What there was stays till the end, since a later run can go on with nothing else.
+        self._unordered = self._stream, self._path
+        self._stream, self._path, self.size = ordered, self._ordered_path, end
 
     def _copy(self, ordered: FileIO, end: int, offsets: NDArray[np.uint64], counts: NDArray[np.uint64]) -> int:
         _, first, same = np.unique(offsets, return_index=True, return_inverse=True)
@@ -130,29 +130,29 @@ class PartFile:
 
     def finish(self) -> None:
         """Show it under its name."""
-        if self._target:
-            self.flush()
         with self._written():
             if self._target is None:
                 self._place.upload(self._path)
-                self.discard()
-                return
-            with suppress(FileNotFoundError):
-                os.chmod(self._path, stat.S_IMODE(self._target.stat().st_mode))
-            os.replace(self._path, self._target)
-        self.close()
+            else:
+                os.fsync(self._stream.fileno())
+                with suppress(FileNotFoundError):
+                    os.chmod(self._path, stat.S_IMODE(self._target.stat().st_mode))
+                os.replace(self._path, self._target)
+                self._stream.close()
+        self.discard()
 
     def close(self) -> None:
-        """Close it, and leave it."""
+        """Close it, and leave it as it was before it was put in order."""
+        if self._unordered:
+            _remove(self._stream, self._path)
+            self._stream = self._unordered[0]
         self._stream.close()
 
     def discard(self) -> None:
         """Close it, and remove it."""
-        # In this order, since a lock is lost with closing, and the name might be another's then.
-        if not self._stream.closed:
-            with suppress(OSError):
-                self._path.unlink()
-        self._stream.close()
+        _remove(self._stream, self._path)
+        if self._unordered:
+            _remove(*self._unordered)
 
     @contextmanager
     def _written(self) -> Iterator[None]:
@@ -199,6 +199,14 @@ def _opened_alone(path: Path, shown: str) -> FileIO:
             if os.path.samestat(os.stat(path), os.fstat(stream.fileno())):
                 return stream
         stream.close()
+
+
+def _remove(stream: FileIO, path: Path) -> None:
+    # In this order, since a lock is lost with closing, and the name might be another's then.
+    if not stream.closed:
+        with suppress(OSError):
+            path.unlink()
+    stream.close()
 
 
 def _same_header(stream: FileIO, header: bytes | bytearray, gaps: Iterable[tuple[int, int]]) -> bool:
