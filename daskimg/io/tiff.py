@@ -18,7 +18,16 @@ from daskimg.io.metadata import tiff_exif
 from daskimg.io.orientation import upright
 from daskimg.io.probe import Header, pillow_image
 
-__all__ = ["check_inflated", "colored", "decode_tiff", "grey_alpha", "has_imagecodecs", "resolution_dpi", "tiff_header"]
+__all__ = [
+    "check_inflated",
+    "check_segments",
+    "colored",
+    "decode_tiff",
+    "grey_alpha",
+    "has_imagecodecs",
+    "resolution_dpi",
+    "tiff_header",
+]
 
 Pixels = NDArray[Any]
 
@@ -62,7 +71,7 @@ def tiff_header(file: IO[bytes], shown: str, frame: int) -> Header:
             raise ImageFileError(
                 f"{shown} holds {page.bitspersample}-bit samples in {page.ndim} dimensions, which daskimg cannot read."
             )
-        _check_segments(page, size_of(file), shown)
+        check_segments(page, size_of(file), shown)
         orientation = page.tags.valueof(274, 1)
         return Header(
             "tiff",
@@ -117,7 +126,7 @@ def resolution_dpi(page: Any) -> tuple[float, float] | None:
     return dpi if all(1 < d < 1e6 for d in dpi) else None
 
 
-def _check_segments(page: Any, size: int, shown: str) -> None:
+def check_segments(page: Any, size: int, shown: str) -> None:
     """Refuse a page whose strips or tiles lie beyond the end of the file, or are far larger than the image."""
     if any(start + count > size for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)):
         raise ImageFileError(f"{shown} is truncated: it stops after {size} bytes, before its last strip or tile ends.")
@@ -184,7 +193,7 @@ def colored(pixels: Pixels, page: Any, icc: bytes | None) -> Pixels:
     """Turn the samples of a page, the last axis, to RGB(A) or channels; ink by its profile if that is given."""
     if page.photometric == _PALETTE:
         colors: Pixels = np.moveaxis((page.colormap >> 8).astype(np.uint8), 0, -1)
-        return np.asarray(colors[pixels[..., 0]])
+        return np.asarray(colors[pixels[..., 0].astype(np.intp, copy=False)])
     if page.photometric == _SEPARATED:
         return cmyk_to_rgb(pixels, icc)
     if page.dtype.kind == "b":

@@ -38,9 +38,10 @@ _MENDED = ("lsm", "ndpi", "philips", "scanimage")
 
 @dataclass(frozen=True)
 class _Source:
-    """Says where the planes of one level are, for those who read them."""
+    """Says where the planes of one level are, and what they have in common, for those who read them."""
 
     planes: Planes
+    kind: tuple[Any, ...]
     anywhere: bool  # any part can be read as such
 
 
@@ -98,16 +99,9 @@ class TiffImage(StoredImage):
             return content.parsed(content.directory(number, self.anchors, self.stride), number, planes.sub)
 
         page = content.page((self.scene, level, plane) if self.mended else (number, planes.sub), find)
-        if (page.rows, page.columns) != self._size(level):
-            raise ImageFileError(
-                f"{self.place.shown} is damaged: plane {plane} has {page.rows} x {page.columns} pixels, others "
-                f"{self._size(level)}."
-            )
+        if page.kind != self.sources[level].kind:
+            raise ImageFileError(f"{self.place.shown} is damaged: plane {plane} is stored otherwise than the first.")
         return page
-
-    def _size(self, level: int) -> tuple[int, int]:
-        shape = self.layout.levels[level].shape
-        return shape[self.layout.dims.index("y")], shape[self.layout.dims.index("x")]
 
     def decode(self, level: int, index: tuple[int, ...]) -> Pixels:
         """Decode the tile of these numbers along the axes, clipped to the level's shape.
@@ -145,7 +139,10 @@ class TiffImage(StoredImage):
         rows, columns = where[len(leading) : len(leading) + 2]
         plane, sample = axes.locate([part.start for part in leading])
         key = (self.place.url, self.content)
-        with FILES.use(key, lambda: Content(self.place, self.content)) as content:
+        with (
+            FILES.use(key, lambda: Content(self.place, self.content)) as content,
+            translated(self.place.shown, "read"),
+        ):
             page = self._page(content, level, plane)
             if page is None:
                 pixels = np.zeros([part.stop - part.start for part in where], self.layout.dtype)
@@ -153,7 +150,7 @@ class TiffImage(StoredImage):
             stacked = plane if self.sources[level].planes.stacked else 0
             samples = range(page.samples) if page.apart and sample is None else [sample or 0]
             parts = [self._samples(page, rows, columns, one, stacked) for one in samples]
-        pixels = page.colored(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
+            pixels = page.colored(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
         if axes.spatial == 2:
             pixels = pixels[..., 0]
         else:
@@ -272,9 +269,10 @@ def _image(
     numbers = {offset: at for at, offset in enumerate(directories)}
     levels, sources = [], []
     for series in picture.levels:
-        planes = planes_of(series, axes.planes, numbers)
+        same = Axes.of(series, plane) == axes
+        planes = planes_of(series, axes.planes, numbers) if same else None
         if planes is None:
-            if series is picture.levels[0]:
+            if not levels:
                 return None
             continue
         page = Page(series.keyframe, content.file)
@@ -284,7 +282,7 @@ def _image(
         anywhere = page.final and place.local
         tile = _tile(page, place.local)
         levels.append(axes.level((page.rows, page.columns), (1, 1) if anywhere else tile))
-        sources.append(_Source(planes, anywhere))
+        sources.append(_Source(planes, page.kind, anywhere))
     ome = tiff_tags.ome_images(tiff.ome_metadata if tiff.is_ome else None)
     named = next((one for one in ome if one.name == picture.name), None) if len(ome) != len(found) else ome[number]
     size = tiff_tags.pixel_size(tiff, base, named)

@@ -18,7 +18,7 @@ from daskimg.errors import DaskimgError, ImageFileError, ImageTooLargeError
 from daskimg.io.boundary import translated
 from daskimg.io.containers import jxl_size, webp_header
 from daskimg.io.sources.handles import SourceFile
-from daskimg.io.tiff import check_inflated, colored, has_imagecodecs
+from daskimg.io.tiff import check_inflated, check_segments, colored, has_imagecodecs
 from daskimg.io.urls import Location
 
 __all__ = ["Content", "Page", "Planes", "opened"]
@@ -95,7 +95,7 @@ class Page:
         self.stored = page.dtype.newbyteorder(page.parent.byteorder)
 
     def check(self) -> None:
-        """Refuse a page that has other tiles than it should, or some beyond the file's end."""
+        """Refuse a page that has fewer tiles than it should, some far too large, or some beyond the file's end."""
         shown = self.file.place.shown
         wanted = self.count * (self.samples if self.apart else 1)
         if len(self.offsets) < wanted or len(self.lengths) < wanted:
@@ -103,12 +103,13 @@ class Page:
                 f"{shown} declares {self.rows} x {self.columns} pixels in {wanted} tiles or strips, and lists "
                 f"{min(len(self.offsets), len(self.lengths))}. It is damaged."
             )
-        ends = np.where((self.lengths > 0) & (self.offsets > 0), self.offsets + self.lengths, 0)
-        if (self.lengths < 0).any() or (self.offsets < 0).any() or ends.max(initial=0) > self.file.size:
-            raise ImageFileError(
-                f"{shown} is truncated: it stops after {self.file.size} bytes, before its last strip or tile ends. "
-                "Copy or download it again."
-            )
+        check_segments(self.page, self.file.size, shown)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What pages of one image have in common."""
+        colors = (int(self.page.photometric), tuple(self.page.extrasamples))
+        return (self.rows, self.columns, self.tile, self.samples, self.apart, self.final, self.stored.str, colors)
 
     def region(self, rows: slice, columns: slice, sample: int, stacked: int = 0) -> Pixels:
         """Return a part of uncompressed data: rows, columns, samples; of one sample where they lie apart.
