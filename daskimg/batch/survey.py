@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -234,7 +235,8 @@ def _sizes(targets: Iterable[str]) -> str | None:
     sizes: list[int | None] = []
     for target in targets:
         try:
-            sizes.append(os.stat(target).st_size)
+            status = os.stat(target)
+            sizes.append(0 if stat.S_ISDIR(status.st_mode) else status.st_size)
         except OSError:
             sizes.append(None)
     return json.dumps(sizes) if any(size is not None for size in sizes) else None
