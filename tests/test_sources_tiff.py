@@ -298,6 +298,72 @@ def test_slides_of_aperio_as_openslide_reads_them(tmp_path):
         assert np.abs(whole(label).astype(int) - theirs).max() <= 3
 
 
+PHILIPS = """<?xml version="1.0" ?>
+<DataObject ObjectType="DPUfsImport"><Attribute Name="PIM_DP_SCANNED_IMAGES"><Array><DataObject
+ ObjectType="DPScannedImage"><Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE"><Array>{}</Array></Attribute>
+</DataObject></Array></Attribute></DataObject>"""
+PHILIPS_LEVEL = """<DataObject ObjectType="PixelDataRepresentation"><Attribute
+ Name="DICOM_PIXEL_SPACING" Group="0x0028">"{0}" "{0}"</Attribute></DataObject>"""
+
+
+def test_slides_of_philips_whose_levels_are_padded(tmp_path):
+    path = tmp_path / "a.tiff"
+    spacings = "".join(PHILIPS_LEVEL.format(0.00025 * scale) for scale in (1, 2, 4))
+    options = {"photometric": "rgb", "metadata": None, "tile": (64, 64), "compression": "jpeg"}
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(RGB, description=PHILIPS.format(spacings), software="Philips DP v1.0", **options)
+        for scale in (2, 4):
+            level = RGB[::scale, ::scale]
+            padded = np.pad(level, [(0, -side % 64) for side in level.shape[:2]] + [(0, 0)])
+            writer.write(padded, software=False, **options)
+        writer.write(RGB[:50, :40], description="Label", software=False, photometric="rgb", metadata=None)
+    image = opened(path)
+    assert image.layout.format == "Philips TIFF"
+    assert (image.layout.pixel_size, image.layout.unit) == ((0.00025, 0.00025), "millimeter")
+    assert image.layout.scenes == ("Baseline", "Label")
+    assert [level.shape[:2] for level in image.layout.levels] == [(300, 421), (150, 210), (75, 105)]
+    with tifffile.TiffFile(path) as tiff:
+        for level in range(3):
+            assert_reads(image, tiff.series[0].levels[level].asarray(), level)
+    assert_reads(opened(path, scene="Label"), RGB[:50, :40])
+
+
+def as_ndpi(path, target):
+    """Write a classic TIFF again with directories as Hamamatsu lays them out: their offsets have 64 bits."""
+    data = path.read_bytes()
+    at, directories = struct.unpack_from("<I", data, 4)[0], []
+    while at:
+        tags = struct.unpack_from("<H", data, at)[0]
+        directories.append(data[at : at + 2 + 12 * tags])
+        (at,) = struct.unpack_from("<I", data, at + 2 + 12 * tags)
+    out = bytearray(data + bytes(len(data) % 2))
+    pointer = 4
+    for directory in directories:
+        struct.pack_into("<Q", out, pointer, len(out))
+        pointer = len(out) + len(directory)
+        out += directory + bytes(8) + bytes(4 * struct.unpack_from("<H", directory)[0])
+    target.write_bytes(out)
+
+
+def test_slides_of_hamamatsu(tmp_path):
+    options = {"photometric": "rgb", "metadata": None, "compression": "jpeg", "rowsperstrip": 8}
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for scale, lens in ((1, 20.0), (2, 10.0), (4, 5.0), (3, -1.0)):
+            tags = [(65420, 4, 1, 1, True), (65421, 11, 1, lens, True), (271, 2, 0, "Hamamatsu", True)]
+            pixels = RGB[: 300 // scale, : 416 // scale] if lens > 0 else RGB[:48, :100]
+            resolution = (44000 / scale, 44000 / scale)
+            writer.write(pixels, extratags=tags, resolution=resolution, resolutionunit=3, **options)
+    as_ndpi(tmp_path / "a.tif", tmp_path / "a.ndpi")
+    image = opened(tmp_path / "a.ndpi")
+    assert image.layout.format == "Hamamatsu NDPI"
+    np.testing.assert_allclose(image.layout.pixel_size, 10000 / 44000, rtol=1e-6)
+    assert [level.shape[:2] for level in image.layout.levels] == [(300, 416), (150, 208), (75, 104)]
+    with tifffile.TiffFile(tmp_path / "a.ndpi") as tiff:
+        for level in range(3):
+            assert_reads(image, tiff.series[0].levels[level].asarray(), level)
+        assert_reads(opened(tmp_path / "a.ndpi", scene="Macro"), tiff.series[1].asarray())
+
+
 def test_geotiff_keeps_its_place(tmp_path):
     path = tmp_path / "a.tif"
     heights = noise((200, 300), "int16")

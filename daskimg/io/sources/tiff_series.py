@@ -236,7 +236,7 @@ def _colors(page: Any) -> tuple[str, int] | tuple[()] | None:
     """Return the name and length of the axis that samples become; empty for one sample, None if they become none."""
     count, photometric = page.samplesperpixel, page.photometric
     if photometric == _PALETTE:
-        return ("channel", 3) if count == 1 and page.colormap is not None else None
+        return ("channel", 3) if count == 1 and np.ndim(page.colormap) == 2 else None
     if photometric == _SEPARATED:
         return ("channel", 3) if count == 4 and page.dtype == np.uint8 else None
     if photometric not in (_MINISWHITE, _MINISBLACK, _RGB, _YCBCR):
