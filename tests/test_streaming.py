@@ -1,6 +1,10 @@
 """Large images on their way out: any chunks, any tiles, several levels, in one pass, interrupted and resumed."""
 
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import cv2
 import dask
@@ -233,4 +237,34 @@ def test_a_cluster_computes_and_this_process_writes(noise, client):
     sink = MemorySink(target_of(image), (32, 32))
     stream(image, sink.target, sink, Halving("mean"), client=client)
     assert np.array_equal(sink.level(0), di.gaussian_blur(noise, ksize=7))
+    deadline = time.monotonic() + 10
+    while client.futures and time.monotonic() < deadline:  # the client lets go of them a little later
+        time.sleep(0.05)
     assert not client.futures
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.ome.zarr", "a.tif", "a.ome.tif"])
+def test_a_killed_process_is_gone_on_with(noise, tmp_path, name):
+    np.save(tmp_path / "noise.npy", np.tile(noise, (4, 4, 1)))
+    script = f"""
+import os, signal, sys
+import daskimg as di
+def after_ten(progress):
+    print(progress.before, progress.done, progress.total, flush=True)
+    if sys.argv[1] == "die" and progress.done == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+image = di.open_image({str(tmp_path / "noise.npy")!r}, chunks=256)
+di.save_image(di.gaussian_blur(image, ksize=5), {str(tmp_path / name)!r}, tile=64, resume=True, threads=2,
+              progress=after_ten)
+"""
+    killed = subprocess.run([sys.executable, "-c", script, "die"], capture_output=True, text=True, timeout=100)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / name).exists()
+    again = subprocess.run([sys.executable, "-c", script, "live"], capture_output=True, text=True, timeout=100)
+    assert again.returncode == 0, again.stderr
+    before, done, total = map(int, again.stdout.split()[:3])
+    assert before == done >= 9
+    assert total > done
+    expected = di.gaussian_blur(np.tile(noise, (4, 4, 1)), ksize=5)
+    assert np.array_equal(di.open_image(tmp_path / name).compute(), expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "noise.npy"])

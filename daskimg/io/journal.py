@@ -55,12 +55,12 @@ class Journal:
         self.begun = found == (fingerprint,)
         if not self.begun:
             self.forget()
+            self._base.execute("DELETE FROM head")
             self._base.execute("INSERT INTO head VALUES (?)", (fingerprint,))
 
     def forget(self) -> None:
         """Forget all entries."""
         self._base.execute("DELETE FROM chunks")
-        self._base.execute("DELETE FROM head")
 
     def add(self, index: Index, tiles: list[Any], rests: list[Rest]) -> None:
         """Note that a chunk is done."""

@@ -74,11 +74,14 @@ def save_large(image: Any, place: Location, kind: str, options: Streaming, *, ov
     data, dims, attrs = _described(image)
     y = dims.index("y")
     tile = _tile_of(data, y, kind, options.tile)
+    attrs["downsample"] = options.downsample or _default_downsample(data.dtype)
     target = target_of(data, dims, attrs, tile, pyramid=_wants_pyramid(kind, options))
     data = aligned(data, (tile, tile), y)
     client = None if options.threads else active_client()
     journal = _journal(place, fingerprint(data, target, kind, options.compression, tile)) if options.resume else None
     sink = _sink(place, target, kind, tile, options.compression, resume=journal is not None and journal.begun)
+    if journal is not None and not sink.resumed:
+        journal.forget()
     try:
         if client is not None and place.local and kind.endswith("zarr"):
             check_seen(client, os.path.dirname(place.url))
@@ -86,7 +89,7 @@ def save_large(image: Any, place: Location, kind: str, options: Streaming, *, ov
     except BaseException:
         sink.discard()
         raise
-    halve = Halving(options.downsample or _default_downsample(data.dtype), attrs.get("nodata"))
+    halve = Halving(attrs["downsample"], attrs.get("nodata"))
     stream(
         data,
         target,

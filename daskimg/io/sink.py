@@ -29,7 +29,8 @@ class Target:
     levels : tuple of tuple of int
         Rows and columns of each resolution, from the finest on; each is half of the one before, rounded up.
     attrs : dict
-        What goes with it: `pixel_size` (height, width), `unit`, `nodata`, `transform`, `crs`, `channel_names`.
+        What goes with it: `pixel_size` (height, width), `unit`, `nodata`, `transform`, `crs`, `channel_names`, and
+        `downsample`, how coarser levels are made.
     """
 
     shape: tuple[int, ...]
@@ -81,10 +82,13 @@ class Sink(ABC):
         Rows and columns of a tile.
     encoder : Encoder
         What encodes tiles, where they are computed.
+    resumed : bool
+        Whether it goes on with what an earlier one kept.
     """
 
     tile: tuple[int, int]
     encoder: Encoder
+    resumed: bool = False
 
     @abstractmethod
     def append(self, level: int, batch: tuple[int, ...], at: tuple[int, int], payload: Any) -> Any:
