@@ -17,6 +17,7 @@ import pyvips
 import rasterio
 import tifffile
 import tiffslide
+from PIL import ImageCms
 from skimage import data
 
 import daskimg as di
@@ -164,6 +165,18 @@ def test_a_cog_is_laid_out_as_its_rules_want(tmp_path, photo):
             for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
         )
     assert end == path.stat().st_size
+
+
+def test_levels_go_down_to_one_pixel_and_the_color_profile_comes_along(tmp_path, photo):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for kind in ("tiff", "ome-tiff", "cog"):
+        path = tmp_path / f"{kind}.tif"
+        levels = save(path, photo, count=11, tile=64, kind=kind, attrs={"icc": profile})
+        assert levels[-1].shape == (1, 1, 3)
+        with tifffile.TiffFile(path) as file:
+            assert file.pages[0].iccprofile == profile
+            for level, wanted in zip(file.series[0].levels, levels, strict=True):
+                np.testing.assert_array_equal(level.asarray(), wanted)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from daskimg.io.urls import Location
 
 __all__ = ["PartFile"]
 
+_WINDOWS = os.name == "nt"  # There an open file can be neither renamed nor removed.
+
 
 class PartFile:
     """Grows at its end, under a hidden name that depends on its place only: so a later run finds it, or replaces it.
@@ -137,6 +139,8 @@ class PartFile:
                 os.fsync(self._stream.fileno())
                 with suppress(FileNotFoundError):
                     os.chmod(self._path, stat.S_IMODE(self._target.stat().st_mode))
+                if _WINDOWS:
+                    self._stream.close()
                 os.replace(self._path, self._target)
                 self._stream.close()
         self.discard()
@@ -183,7 +187,7 @@ def _opened_alone(path: Path, shown: str) -> FileIO:
     """Open a file, which is made if it is not there, for this process only."""
     try:
         from fcntl import LOCK_EX, LOCK_NB, flock
-    except ImportError:  # Windows, where an open file can be neither removed nor renamed by others.
+    except ImportError:  # Windows: another process is noticed when this one wants to rename the file
         return FileIO(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
     while True:
         stream = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b")
@@ -202,10 +206,13 @@ def _opened_alone(path: Path, shown: str) -> FileIO:
 
 
 def _remove(stream: FileIO, path: Path) -> None:
-    # In this order, since a lock is lost with closing, and the name might be another's then.
-    if not stream.closed:
-        with suppress(OSError):
-            path.unlink()
+    if stream.closed:
+        return
+    if _WINDOWS:
+        stream.close()
+    # Before it is closed: with that the lock is lost, and the name might be another's.
+    with suppress(OSError):
+        path.unlink()
     stream.close()
 
 

@@ -34,7 +34,8 @@ class TiffSink(Sink):
         Where the file is to be.
     target : Target
         What is to be written. Batch axes become pages; one named `band` becomes the samples of a pixel, stored plane by
-        plane, and so does any in a COG, which has room for one.
+        plane (which GDAL and tifffile read, libvips does not), and so does any in a COG, which has room for one. Beside
+        what `Target` says, `attrs` may have the color profile as `icc`.
     kind : str
         ``"tiff"``; ``"ome-tiff"``, with OME-XML; or ``"cog"``, a cloud-optimized GeoTIFF, whose tiles are put in order
         at the end, which takes its size on disk once more.
@@ -132,7 +133,8 @@ class TiffSink(Sink):
         offset, count = entry
         if not self.resumed or offset + count > self._file.size:
             raise ImageFileError(
-                f"{self._shown}: what an interrupted run left is shorter than it was, or of other options; start anew."
+                f"{self._shown}: what an interrupted run left is shorter than it was, or of other options; pass "
+                "resume=False to start anew."
             )
         self._note(level, batch, at, offset, count)
 
