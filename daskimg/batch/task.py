@@ -275,7 +275,7 @@ def _encoded(image: Array, target: str, output: Output, metadata: ImageMetadata)
 
 
 def _write(place: Location, data: bytes | memoryview, replace: bool) -> None:
-    if not place.local or not os.path.isdir(os.path.dirname(place.url)):
+    if not place.local:
         place.check_writable(overwrite=replace)
     # A batch may be many thousand files, and one that was lost with the power is done again.
     place.write(data, overwrite=replace, durable=False)

@@ -227,21 +227,25 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def _replace_file(target: str, data: bytes | memoryview, overwrite: bool, durable: bool) -> bool:
     """Write a file under another name and rename it; False if it exists and may not be replaced."""
-    if os.path.islink(target):  # A link stays a link; the file behind it changes.
-        target = os.path.realpath(target)
+    mode = None
     try:
-        mode = stat.S_IMODE(os.stat(target).st_mode)
+        status = os.lstat(target)
+        if stat.S_ISLNK(status.st_mode):  # A link stays a link; the file behind it changes.
+            target = os.path.realpath(target)
+            status = os.stat(target)
+        mode = stat.S_IMODE(status.st_mode)
     except FileNotFoundError:
-        mode = None
+        pass
     if mode is not None and not overwrite:
         return False
     # The name is short, whatever the target's, and hidden, so that no pattern such as *.png finds half a file.
-    temporary = os.path.join(os.path.dirname(target), f".{uuid.uuid4().hex}.part")
+    temporary = f"{os.path.dirname(target)}{os.sep}.{uuid.uuid4().hex}.part"
     try:
-        with open(temporary, "xb") as stream:
-            stream.write(data)
+        with open(temporary, "xb", buffering=0) as stream:
+            rest = memoryview(data)
+            while rest:  # The system takes 2 GiB at once.
+                rest = rest[stream.write(rest) :]
             if durable:
-                stream.flush()
                 os.fsync(stream.fileno())
         if mode is not None:
             os.chmod(temporary, mode)
