@@ -466,6 +466,26 @@ def test_an_interrupted_run_is_gone_on_with(tmp_path, photo, kind):
     np.testing.assert_array_equal(tifffile.imread(path, level=1), source.levels[1])
 
 
+@pytest.mark.parametrize("kind", ["tiff", "cog"])
+def test_an_end_that_fails_can_be_done_again(tmp_path, photo, kind):
+    path = tmp_path / "a.tif"
+    source = Source(photo, count=2)
+    sink = TiffSink(locate(path), source.target, tile=128, kind=kind)
+    places = source.places(sink)
+    entries = source.append(sink, places)
+    path.mkdir()
+    with pytest.raises(ImageFileError):
+        sink.finish()
+    sink.keep()
+    path.rmdir()
+    again = TiffSink(locate(path), source.target, tile=128, kind=kind, resume=True)
+    for place, entry in zip(places, entries, strict=True):
+        again.restore(*place, entry)
+    again.finish()
+    np.testing.assert_array_equal(tifffile.imread(path), photo)
+    assert os.listdir(tmp_path) == ["a.tif"]
+
+
 @pytest.mark.parametrize("change", [{"compression": "zstd"}, {"tile": 64}, {"kind": "ome-tiff"}, {"bigtiff": True}])
 def test_what_was_left_of_other_options_is_replaced(tmp_path, photo, change):
     path = tmp_path / "a.tif"
