@@ -42,6 +42,7 @@ from daskimg.registry import list_operations as list_operations
 from daskimg.version import __version__ as __version__
 
 if _TYPE_CHECKING:
+    from daskimg.batch import Output as Output
     from daskimg.batch import Report as Report
     from daskimg.batch import process_images as process_images
     from daskimg.batch import retry_images as retry_images
@@ -51,6 +52,7 @@ if _TYPE_CHECKING:
 
 # What brings a scheduler along is imported when it is first used.
 _LATER = {
+    "Output": "batch",
     "Plan": "planning",
     "Report": "batch",
     "plan": "planning",

@@ -25,7 +25,7 @@ from daskimg.io import color
 from daskimg.io.boundary import translated
 from daskimg.io.decode import can_reduce
 from daskimg.io.encode import check_image, encode
-from daskimg.io.formats import format_named
+from daskimg.io.formats import format_named, suffix_of
 from daskimg.io.metadata import ImageMetadata
 from daskimg.io.photo import Photo
 from daskimg.io.probe import Header, pixel_limit
@@ -35,6 +35,7 @@ from daskimg.pipeline import Pipeline
 
 __all__ = ["Kept", "Outcome", "Work", "do", "do_group", "failed"]
 
+_STREAMED = frozenset({".czi", ".lif", ".nd2", ".npy", ".zarr"})  # images that are never decoded whole
 TOGETHER = 1 << 17  # bytes of a decoded image up to which several are in work at once
 #: What of a source's metadata its results keep: all, what `ImageMetadata.without_private` leaves, or nothing.
 Kept: TypeAlias = Literal["keep", "public", "none"]
@@ -211,6 +212,8 @@ def _stages(job: Job, work: Work, stopped: Callable[[], bool]) -> Generator[int,
     if stopped():
         return Outcome(skipped=True)
     photo = work.photo(locate(job.source, work.storage_options))
+    if suffix_of(photo.place.url) in _STREAMED:
+        return Outcome(too_large=True)
     pipelines: Sequence[Pipeline] = work.pipelines
     with loaded(photo.place) as source:
         header = photo.checked(source.file)
