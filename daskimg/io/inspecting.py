@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from daskimg.errors import DaskimgError
 from daskimg.io import color
 from daskimg.io.metadata import ImageMetadata, gps_in
 from daskimg.io.probe import probe
 from daskimg.io.reading import ColorProfile, check_color_profile
-from daskimg.io.urls import locate
+from daskimg.io.sources import is_photo, kind_of, open_stored
+from daskimg.io.urls import Location, locate
 
 __all__ = ["ImageInfo", "image_info", "read_metadata"]
 
@@ -40,6 +44,14 @@ class ImageInfo:
         Whether it has a colour profile, and whether it tells where it was taken.
     dpi : tuple of float or None
         Dots per inch across and down.
+    dims : tuple of str
+        The names of the axes of `shape`.
+    levels : tuple of tuples of int
+        The shapes of its resolutions, from the finest on.
+    pixel_size : tuple of float or None
+        Height and width of a pixel in `unit`, where the file tells.
+    unit : str
+        Such as ``"micrometer"``.
     """
 
     url: str
@@ -51,6 +63,10 @@ class ImageInfo:
     has_icc: bool
     has_gps: bool
     dpi: tuple[float, float] | None
+    dims: tuple[str, ...] = ()
+    levels: tuple[tuple[int, ...], ...] = ()
+    pixel_size: tuple[float, float] | None = None
+    unit: str = ""
 
 
 def image_info(
@@ -83,8 +99,14 @@ def image_info(
     ('tiff', (40, 60), dtype('float32'))
     """
     place = locate(url, storage_options)
+    if not is_photo(place, or_tiff=True) and kind_of(place) not in (None, "tiff"):
+        return _stored_info(place)
     with place.open() as file:
         header = probe(file, place.shown, frame=frame)
+    stored = None
+    if header.format == "tiff":
+        with suppress(DaskimgError):  # what keeps pixels from being read is no matter here
+            stored, _ = open_stored(place, scene=0)
     return ImageInfo(
         place.url,
         header.format,
@@ -95,6 +117,33 @@ def image_info(
         header.icc is not None,
         gps_in(header.exif),
         header.dpi,
+        ("y", "x", "channel")[: len(header.shape)],
+        tuple(level.shape for level in stored.layout.levels) if stored else (header.shape,),
+        stored.layout.pixel_size if stored else None,
+        stored.layout.unit if stored else "",
+    )
+
+
+def _stored_info(place: Location) -> ImageInfo:
+    stored, _ = open_stored(place, scene=0)
+    assert stored is not None  # its kind is known
+    layout = stored.layout
+    finest = layout.levels[0].shape
+    planes = [length for name, length in zip(layout.dims, finest, strict=True) if name not in ("y", "x", "channel")]
+    return ImageInfo(
+        place.url,
+        layout.format,
+        finest,
+        layout.dtype,
+        orientation=1,
+        frames=math.prod(planes),
+        has_icc="icc" in layout.attrs,
+        has_gps=False,
+        dpi=None,
+        dims=layout.dims,
+        levels=tuple(level.shape for level in layout.levels),
+        pixel_size=layout.pixel_size,
+        unit=layout.unit,
     )
 
 

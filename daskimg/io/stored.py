@@ -6,7 +6,6 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -67,7 +66,7 @@ class Layout:
     levels: tuple[Level, ...]
     pixel_size: tuple[float, float] | None = None
     unit: str = ""
-    attrs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    attrs: Mapping[str, Any] = field(default_factory=dict)
     scenes: tuple[str, ...] = ()
     compression: str = ""
 

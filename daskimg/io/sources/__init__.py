@@ -9,7 +9,7 @@ from daskimg.io.formats import FORMATS, SNIFF_BYTES, suffix_of
 from daskimg.io.stored import StoredImage
 from daskimg.io.urls import Location
 
-__all__ = ["is_photo", "open_stored"]
+__all__ = ["is_photo", "kind_of", "open_stored"]
 
 _MAGIC = (
     (b"\x93NUMPY", "npy"),
@@ -53,7 +53,7 @@ def open_stored(
     frame : int or None
         The plane that is still to be chosen in it.
     """
-    kind = _kind(place)
+    kind = kind_of(place)
     if kind == "zarr":
         from daskimg.io.sources.zarr import open_zarr
 
@@ -73,7 +73,8 @@ def open_stored(
     return None, frame
 
 
-def _kind(place: Location) -> str | None:
+def kind_of(place: Location) -> str | None:
+    """Return the format by which a place is read part by part, such as ``"zarr"``; None if there is none."""
     from daskimg.io.sources.zarr import is_zarr
 
     if place.local and os.path.isdir(place.url):

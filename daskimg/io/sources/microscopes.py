@@ -45,9 +45,15 @@ class MicroscopeFile(ABC):
 
     scenes: tuple[str, ...] = ()
 
-    def __init__(self) -> None:
-        self._closing = ExitStack()
+    def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
+        with ExitStack() as closing:
+            self._open(path, closing)
+            self._closing = closing.pop_all()
+
+    @abstractmethod
+    def _open(self, path: str, closing: ExitStack) -> None:
+        """Open the file and look at its metadata."""
 
     @abstractmethod
     def layout(self, scene: int) -> Layout:
@@ -63,12 +69,11 @@ class MicroscopeFile(ABC):
 
 
 class _Czi(MicroscopeFile):
-    def __init__(self, path: str) -> None:
-        super().__init__()
+    def _open(self, path: str, closing: ExitStack) -> None:
         from pylibCZIrw import czi
 
         cache = czi.CacheOptions(czi.CacheType.Standard, _CACHE_BYTES)
-        self._file = self._closing.enter_context(czi.open_czi(path, cache_options=cache))
+        self._file = closing.enter_context(czi.open_czi(path, cache_options=cache))
         self._places = dict(self._file.scenes_bounding_rectangle) or {None: self._file.total_bounding_rectangle}
         self.scenes = tuple(str(number) for number in self._places) if len(self._places) > 1 else ()
         self._sizes = {
@@ -155,11 +160,10 @@ def _czi_channels(about: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 class _Nd2(MicroscopeFile):
-    def __init__(self, path: str) -> None:
-        super().__init__()
+    def _open(self, path: str, closing: ExitStack) -> None:
         import nd2
 
-        self._file = self._closing.enter_context(nd2.ND2File(path))
+        self._file = closing.enter_context(nd2.ND2File(path))
         self._sizes = dict(self._file.sizes)
         count = self._sizes.pop("P", 1)
         self.scenes = tuple(map(str, range(count))) if count > 1 else ()
@@ -199,11 +203,10 @@ class _Nd2(MicroscopeFile):
 
 
 class _Lif(MicroscopeFile):
-    def __init__(self, path: str) -> None:
-        super().__init__()
+    def _open(self, path: str, closing: ExitStack) -> None:
         import liffile
 
-        self._file = self._closing.enter_context(liffile.LifFile(path))
+        self._file = closing.enter_context(liffile.LifFile(path))
         images = [image for image in self._file.images if not image.is_flim and image.ndim >= 2]
         if not images:
             raise ImageFileError("it holds no image")

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -292,7 +291,7 @@ def _image(
         levels,
         meaning.pixel_size,
         meaning.unit,
-        MappingProxyType(meaning.attrs),
+        meaning.attrs,
         scenes,
         ", ".join(type(one).__name__.removesuffix("Codec").lower() for one in finest.compressors),
     )
