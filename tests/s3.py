@@ -20,8 +20,8 @@ class Fault:
     """What goes wrong with some of the requests.
 
     `kind` is "403", "500", "503", "reset" (the connection breaks before an answer), "cut" (a body that ends early) or
-    "slow". Requests whose path contains `path`, and of `method` where one is given, are counted: the first `times` of them
-    fail where that is given, else each `every`th.
+    "slow". Requests whose path contains `path`, and of `method` where one is given, are counted: the first `times` of
+    them fail where that is given, else each `every`th.
     """
 
     kind: str

@@ -20,7 +20,7 @@ from daskimg.batch.places import OnCluster, Place, Threads
 from daskimg.batch.remote_manifest import RemoteManifest
 from daskimg.batch.report import HELD, Failure, Report
 from daskimg.batch.sources import find_sources, is_url
-from daskimg.batch.staging import Staged, Staging
+from daskimg.batch.staging import Staged, Staging, file_here
 from daskimg.batch.survey import Overwrite, Survey
 from daskimg.batch.targets import make_folders, names_file, plan_targets
 from daskimg.batch.task import Kept, Work
@@ -402,7 +402,7 @@ def _checked(
 
     options = work.storage_options
     way = None if staging is None else Staging(staging, options)
-    here = [source for source in sources if not is_url(source) and os.access(source, os.R_OK)]
+    here = [path for path in map(file_here, sources) if path is not None and os.access(path, os.R_OK)]
     try:
         if folder is not None:
             check_folder(client, folder, "where the results go")
@@ -412,7 +412,7 @@ def _checked(
         if way is None:
             raise
         check_place(client, way.place.url, options)
-    check_urls(client, [source for source in sources if is_url(source)], options)
+    check_urls(client, [source for source in sources if file_here(source) is None], options)
     if is_url(to):
         check_place(client, to, options)
     return way

@@ -25,7 +25,7 @@ from daskimg.io.boundary import translated
 from daskimg.io.formats import suffix_of
 from daskimg.io.urls import locate, replacing
 
-__all__ = ["Staged", "Staging"]
+__all__ = ["Staged", "Staging", "file_here"]
 
 THREADS = 64  # groups that pass at once, at most; each waits for the network or for a worker nearly all of the time
 
@@ -74,7 +74,7 @@ class Staging:
         """
         number = next(self._numbers)
         source, version = job.source, job.version
-        if _lies_here(source):
+        if file_here(source) is not None:
             source = self._url(folder, f"{number}-in{suffix_of(source)}")
             version = self._upload(job.source, source)
         targets = tuple(
@@ -218,9 +218,10 @@ class Staged:
             yield outcome._replace(version=version)
 
 
-def _lies_here(source: str) -> bool:
-    """Return whether a source is a local file, or an image in a local archive."""
-    return locate(source.rpartition("::")[2] if is_member(source) else source).local
+def file_here(source: str) -> str | None:
+    """Return the path of the local file that a source is or lies in, as an archive; None where it is elsewhere."""
+    place = locate(source.rpartition("::")[2] if is_member(source) else source)
+    return place.url if place.local else None
 
 
 def _failed(error: DaskimgError, job: Job) -> Outcome:
