@@ -9,6 +9,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import cv2
 import dask
 import numpy as np
 import openslide
@@ -266,12 +267,13 @@ def test_pyramids_whose_levels_are_unevenly_spaced(tmp_path):
 
 
 BLOCKS = {"blockxsize": 32, "blockysize": 32}
+SOMEWHERE = {"transform": rasterio.Affine(1, 0, 500, 0, -1, 900)}
 
 APERIO = "Aperio Image Library v12.0.15\r\n600x500 [0,0 600x500] (240x240) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990"
 
 
-def aperio(path, pixels, compression="jpeg"):
-    options = {"photometric": "rgb", "metadata": None, "tile": (240, 240), "compression": compression}
+def aperio(path, pixels, compression="jpeg", **more):
+    options = {"photometric": "rgb", "metadata": None, "tile": (240, 240), "compression": compression, **more}
     small = {"photometric": "rgb", "metadata": None, "compression": "jpeg"}
     with tifffile.TiffWriter(path) as writer:
         writer.write(pixels, description=APERIO, **options)
@@ -296,6 +298,18 @@ def test_slides_of_aperio_as_openslide_reads_them(tmp_path):
         label = opened(tmp_path / "a.svs", scene="Label")
         theirs = np.asarray(slide.associated_images["label"])[..., :3]
         assert np.abs(whole(label).astype(int) - theirs).max() <= 3
+
+
+def test_jpeg_2000_of_aperio_is_in_other_colors(tmp_path):
+    pixels = np.repeat(np.repeat(noise((30, 38, 3)), 16, 0), 16, 1)
+    turned = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
+    exactly = {"mct": False, "reversible": True, "codecformat": "J2K"}
+    aperio(tmp_path / "a.svs", turned, 33003, compressionargs=exactly)
+    image = opened(tmp_path / "a.svs")
+    assert image.layout.compression == "jpeg 2000"
+    with openslide.OpenSlide(str(tmp_path / "a.svs")) as slide:
+        theirs = np.asarray(slide.read_region((0, 0), 0, slide.dimensions))[..., :3]
+    assert np.abs(whole(image).astype(int) - theirs).max() <= 1
 
 
 PHILIPS = """<?xml version="1.0" ?>
@@ -561,7 +575,7 @@ def server():
 
 def test_remote_files_are_read_by_ranges(tmp_path, server):
     pixels = noise((3, 2000, 2000))
-    size = {"width": 2000, "height": 2000, "count": 3, "dtype": "uint8", "blocksize": 256}
+    size = {"width": 2000, "height": 2000, "count": 3, "dtype": "uint8", "blocksize": 256, **SOMEWHERE}
     with rasterio.open(tmp_path / "a.tif", "w", driver="COG", compress="deflate", **size) as there:
         there.write(pixels)
     server.data = (tmp_path / "a.tif").read_bytes()
@@ -574,7 +588,13 @@ def test_remote_files_are_read_by_ranges(tmp_path, server):
     np.testing.assert_array_equal(part, np.moveaxis(pixels, 0, -1)[300:500, 600:700])
     assert len(server.asked) <= 2
     assert sum(stop - start for start, stop in server.asked) < 2 * 256 * 256 * 3
+    server.asked.clear()
     np.testing.assert_array_equal(whole(image), np.moveaxis(pixels, 0, -1))
+    assert len(server.asked) <= 4  # its 64 tiles lie one behind the other
+    with dask.config.set(scheduler="threads", num_workers=8):
+        TILES.clear()
+        lazy = lazy_image(LevelReader(image, 0), ((600, 600, 800), (500,) * 4, (3,)))
+        np.testing.assert_array_equal(lazy.compute(), np.moveaxis(pixels, 0, -1))
 
 
 @pytest.mark.parametrize("options", [{}, {"tile": (64, 64)}, {"rowsperstrip": 3}])

@@ -60,6 +60,10 @@ class TileCache:
                 self._held -= self._tiles.pop(oldest).result().nbytes
         return tile
 
+    def __contains__(self, key: Hashable) -> bool:
+        with self._lock:
+            return key in self._tiles
+
     def clear(self) -> None:
         """Forget all tiles that are decoded."""
         with self._lock:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Generic, Protocol, TypeVar
@@ -19,6 +20,8 @@ __all__ = ["OpenFiles", "SourceFile"]
 
 # Headers of remote files are read in blocks that are kept: a few requests for the directories of a large TIFF.
 _BLOCK, _BLOCKS = 2**17, 64
+# Ranges with no more than this between them are one request, and this much is fetched at once.
+_GAP, _AT_ONCE = 2**14, 2**23
 
 
 class SourceFile:
@@ -50,6 +53,8 @@ class SourceFile:
         self._lock = threading.Lock()
         self._closing = ExitStack()
         self._range: Callable[[int, int], bytes] = self._by_stream
+        self._ranges: Callable[[list[int], list[int]], list[bytes]] | None = None
+        self._ahead = threading.local()
         if not place.local and place.version() != version:
             raise self._changed()
         with translated(place.shown, "read"):
@@ -66,6 +71,9 @@ class SourceFile:
         fs, path = self.place.filesystem()
         if fs.async_impl:
             self._range = lambda start, count: patiently(lambda: fs.cat_file(path, start=start, end=start + count))
+            self._ranges = lambda starts, stops: patiently(
+                lambda: fs.cat_ranges([path] * len(starts), starts, stops, on_error="raise")
+            )
         options = {"cache_type": "blockcache", "cache_options": {"maxblocks": _BLOCKS}}
         # The file system lives as long as the stream, because an archive closes with it.
         self._fs = fs
@@ -86,8 +94,10 @@ class SourceFile:
         ImageFileError
             The file ends before, cannot be read, or has changed.
         """
-        with translated(self.place.shown, "read"):
-            data = self._range(start, count)
+        data = getattr(self._ahead, "parts", {}).get((start, count))
+        if data is None:
+            with translated(self.place.shown, "read"):
+                data = self._range(start, count)
         if self.place.local:
             self._check_unchanged()
         if len(data) != count:
@@ -98,6 +108,29 @@ class SourceFile:
                 "or its server cannot send parts of files. Copy or download it again."
             )
         return data
+
+    @contextmanager
+    def fetched(self, wanted: Iterable[tuple[int, int]]) -> Iterator[None]:
+        """Fetch ranges of a remote file, (start, count), at the same time, for what this thread reads inside."""
+        from fsspec.utils import merge_offset_ranges
+
+        ranges = sorted({(start, count) for start, count in wanted if count > 0})
+        if self._ranges is None or len(ranges) < 2:
+            yield
+            return
+        ends = [start + count for start, count in ranges]
+        _, starts, stops = merge_offset_ranges([""] * len(ranges), [start for start, _ in ranges], ends, _GAP, _AT_ONCE)
+        with translated(self.place.shown, "read"):
+            blocks = self._ranges(starts, stops)
+        parts = {}
+        for start, count in ranges:
+            at = bisect.bisect_right(starts, start) - 1
+            parts[start, count] = blocks[at][start - starts[at] : start - starts[at] + count]
+        self._ahead.parts = parts
+        try:
+            yield
+        finally:
+            self._ahead.parts = {}
 
     def _by_descriptor(self, start: int, count: int) -> bytes:
         return os.pread(self.stream.fileno(), count, start)

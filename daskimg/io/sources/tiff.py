@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from daskimg.errors import EnvironmentProblem, ImageFileError
 from daskimg.io.boundary import translated
+from daskimg.io.cache import TILES
 from daskimg.io.probe import pixel_limit
 from daskimg.io.sources import tiff_tags
 from daskimg.io.sources.handles import OpenFiles
 from daskimg.io.sources.scenes import choose_scene
 from daskimg.io.sources.tiff_pages import Content, Page, Planes, opened
 from daskimg.io.sources.tiff_series import Axes, Picture, decodable, pictures, plane_of_frame, planes_of
-from daskimg.io.stored import Layout, StoredImage
+from daskimg.io.stored import Layout, Level, StoredImage
 from daskimg.io.tiff import has_imagecodecs
 from daskimg.io.urls import Location
 
@@ -30,6 +32,7 @@ Pixels = NDArray[Any]
 FILES: OpenFiles[Content] = OpenFiles(32)
 
 _ANCHORS = 128  # directories whose places travel with an image; others are found from the one before
+_AHEAD_BYTES = 2**25  # of compressed tiles that are fetched at once
 _STRIPS_BYTES = 2**19  # that strips are put together to
 _ROWS_BYTES = 2**20  # of uncompressed rows that are fetched at once
 # What tifffile changes in the pages after it read them, so that it must be asked for them.
@@ -86,6 +89,27 @@ class TiffImage(StoredImage):
         attrs = {name: value for name, value in self.layout.attrs.items() if name == "nodata"}
         return self.__dict__ | {"layout": replace(self.layout, attrs=attrs, scenes=())}
 
+    def _opened(self) -> AbstractContextManager[Content]:
+        return FILES.use((self.place.url, self.content), lambda: Content(self.place, self.content))
+
+    def _ranges(self, content: Content, level: int, where: tuple[slice, ...]) -> Iterator[tuple[int, int]]:
+        """Yield where the tiles lie in the file that are not in memory, up to some bytes."""
+        tile = self.layout.levels[level].tile
+        tiles = (range(part.start // size, -(-part.stop // size)) for part, size in zip(where, tile, strict=True))
+        total = 0
+        for index in itertools.product(*tiles):
+            if (self.version, level, index) in TILES or total > _AHEAD_BYTES:
+                continue
+            *leading, rows, columns = self._tile(level, index)[: len(index) - self.axes.spatial + 2]
+            plane, sample = self.axes.locate([part.start for part in leading])
+            page = self._page(content, level, plane)
+            if page is None or page.final:
+                continue
+            for one in page.which(sample):
+                for number, _, _ in page.numbers(rows, columns, one):
+                    total += int(page.lengths[number])
+                    yield int(page.offsets[number]), int(page.lengths[number])
+
     def _page(self, content: Content, level: int, plane: int) -> Page | None:
         """Return the page of a plane; None where the file lacks it."""
         planes = self.sources[level].planes
@@ -111,17 +135,22 @@ class TiffImage(StoredImage):
         ImageFileError
             It is broken, or the file is no longer what it was when it was opened.
         """
+        return self._part(level, self._tile(level, index))
+
+    def _tile(self, level: int, index: tuple[int, ...]) -> tuple[slice, ...]:
         one = self.layout.levels[level]
-        where = tuple(
+        return tuple(
             slice(number * size, min((number + 1) * size, length))
             for number, size, length in zip(index, one.tile, one.shape, strict=True)
         )
-        return self._part(level, where)
 
     def read(self, level: int, where: tuple[slice, ...]) -> Pixels:
         """Return a part of a level, put together from tiles; those decoded last are kept."""
         if not self.sources[level].anywhere:
-            return super().read(level, where)
+            if self.place.local:
+                return super().read(level, where)
+            with self._opened() as content, content.file.fetched(self._ranges(content, level, where)):
+                return super().read(level, where)
         count = len(where) - self.axes.spatial
         result = np.empty([part.stop - part.start for part in where], self.layout.dtype)
         for at in itertools.product(*(range(part.start, part.stop) for part in where[:count])):
@@ -138,18 +167,12 @@ class TiffImage(StoredImage):
         leading = where[: len(where) - axes.spatial]
         rows, columns = where[len(leading) : len(leading) + 2]
         plane, sample = axes.locate([part.start for part in leading])
-        key = (self.place.url, self.content)
-        with (
-            FILES.use(key, lambda: Content(self.place, self.content)) as content,
-            translated(self.place.shown, "read"),
-        ):
+        with self._opened() as content, translated(self.place.shown, "read"):
             page = self._page(content, level, plane)
             if page is None:
-                pixels = np.zeros([part.stop - part.start for part in where], self.layout.dtype)
-                return pixels
+                return np.zeros([part.stop - part.start for part in where], self.layout.dtype)
             stacked = plane if self.sources[level].planes.stacked else 0
-            samples = range(page.samples) if page.apart and sample is None else [sample or 0]
-            parts = [self._samples(page, rows, columns, one, stacked) for one in samples]
+            parts = [self._samples(page, rows, columns, one, stacked) for one in page.which(sample)]
             pixels = page.colored(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
         if axes.spatial == 2:
             pixels = pixels[..., 0]
@@ -161,13 +184,7 @@ class TiffImage(StoredImage):
     def _samples(page: Page, rows: slice, columns: slice, sample: int, stacked: int) -> Pixels:
         if page.final:
             return page.region(rows, columns, sample, stacked)
-        high, wide = page.tile
-        first = sample * page.count
-        numbers = [
-            (first + (row // high) * page.across + columns.start // wide, row, columns.start)
-            for row in range(rows.start, rows.stop, high)
-        ]
-        parts = [page.segment(*one) for one in numbers]
+        parts = [page.segment(*one) for one in page.numbers(rows, columns, sample)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -267,7 +284,8 @@ def _image(
         )
     mended = any(getattr(tiff, f"is_{kind}", False) for kind in _MENDED)
     numbers = {offset: at for at, offset in enumerate(directories)}
-    levels, sources = [], []
+    levels: list[Level] = []
+    sources: list[_Source] = []
     for series in picture.levels:
         same = Axes.of(series, plane) == axes
         planes = planes_of(series, axes.planes, numbers) if same else None

@@ -7,7 +7,7 @@ import itertools
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -128,6 +128,17 @@ class Page:
             data = np.frombuffer(self.file.read(start, high * line), self.stored)
             pixels = data.reshape(high, self.columns, -1)[:, columns]
         return pixels.astype(self.stored.newbyteorder("="), copy=False)
+
+    def which(self, sample: int | None) -> Sequence[int]:
+        """Return the samples that are decoded one by one: all where they lie apart and none is meant."""
+        return range(self.samples) if self.apart and sample is None else [sample or 0]
+
+    def numbers(self, rows: slice, columns: slice, sample: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the tile, or the strips, that lie there: their numbers, and the rows and columns they begin at."""
+        high, wide = self.tile
+        first = sample * self.count + columns.start // wide
+        for row in range(rows.start, rows.stop, high):
+            yield first + (row // high) * self.across, row, columns.start
 
     def segment(self, number: int, row: int, column: int) -> Pixels:
         """Return a tile or strip, which begins at a row and column, clipped to the page: rows, columns, samples."""

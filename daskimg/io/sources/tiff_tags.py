@@ -211,4 +211,5 @@ def format_name(tiff: Any, page: Any) -> str:
 def compression_name(page: Any) -> str:
     """Return how a page is compressed, in words; empty where it is not."""
     name = getattr(page.compression, "name", str(page.compression)).lower()
-    return {"none": "", "adobe_deflate": "deflate"}.get(name, name.replace("_", " "))
+    known = {"none": "", "1": "", "adobe_deflate": "deflate"}
+    return "jpeg 2000" if "jp2000" in name or "jpeg2000" in name else known.get(name, name.replace("_", " "))
