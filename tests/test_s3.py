@@ -266,6 +266,15 @@ def test_options_are_not_written_down(s3, thirty):
     assert "do-not-tell" not in repr(report)
 
 
+def test_the_command_takes_options_of_file_systems(s3, thirty, run_daskimg):
+    options = ["--storage-option", "requester_pays=true", "--threads", "2"]
+    with s3.counted(thirty) as requests:
+        done = run_daskimg("run", "invert", f"s3://{thirty}/in/0*.png", "--to", f"s3://{thirty}/out", *options)
+    assert done.returncode == 0, done.stderr
+    assert {request.headers.get("X_AMZ_REQUEST_PAYER") for request in requests} == {"requester"}
+    assert run_daskimg("run", "invert", "a.png", "--to", "x", "--storage-option", "anon").returncode == 2
+
+
 KILLED = """
     import os, signal, sys, threading
     from daskimg.batch import process_images, segments

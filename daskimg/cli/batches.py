@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,18 @@ from daskimg.cli.stopping import stop_on_signals
 from daskimg.progress import ProgressBar
 
 __all__ = ["place_options", "run_batch"]
+
+
+def _storage_option(text: str) -> tuple[str, Any]:
+    """Take an option apart; its value is JSON, or a text where it is none."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is no NAME=VALUE, such as anon=true.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
 
 _OPTIONS = [
     click.option(
@@ -33,6 +46,19 @@ _OPTIONS = [
         "--scheduler-address",
         metavar="ADDRESS",
         help="Work on the cluster whose dask scheduler is there, such as tcp://10.0.0.1:8786.",
+    ),
+    click.option(
+        "--staging",
+        metavar="URL",
+        help="Where files pass to workers that do not see this machine's, such as s3://bucket/tmp.",
+    ),
+    click.option(
+        "--storage-option",
+        "storage_options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=lambda _context, _option, texts: dict(map(_storage_option, texts)),
+        help="An option of the file systems of URLs, such as anon=true or requester_pays=true.",
     ),
     click.option("--quiet", "-q", is_flag=True, help="Say nothing but what failed."),
     debug_option,
