@@ -459,10 +459,20 @@ def nd2_bytes(frames):
         )
 
     planes = {
-        f"a{at}": {"sDescription": f"C{at}", "uiCompCount": 1, "uiColor": 0xFF, "uiSampleIndex": 0}
+        f"a{at}": {
+            "sDescription": f"C{at}",
+            "uiCompCount": 1,
+            "pFluorescentProbe": {"sName": "dye"},
+            "uiColor": 0xFF,
+            "uiSampleIndex": 0,
+        }
         for at in range(channels)
     }
-    picture = {"sPicturePlanes": {"uiCount": channels, "uiCompCount": channels, "sPlane": planes}, "dCalibration": 0.65}
+    picture = {
+        "sPicturePlanes": {"uiCount": channels, "uiCompCount": channels, "sPlane": planes},
+        "bCalibrated": 1,
+        "dCalibration": 0.65,
+    }
     loop = {
         "eType": 1,
         "uLoopPars": {"uiCount": len(frames), "dStart": 0.0, "dPeriod": 1.0, "dDuration": 3.0},
@@ -483,9 +493,9 @@ def nd2_bytes(frames):
         return at
 
     for name, data in chunks.items():
-        places[name] = append(name, data, 4096 - 16), len(data)
+        places[name] = append(name, data, 4096 - 24), len(data)
     table = b"".join(name.encode() + struct.pack("<QQ", *place) for name, place in places.items())
-    end = append("ND2 FILEMAP SIGNATURE NAME 0001!", table + b"ND2 CHUNK MAP SIGNATURE 0000001!" + bytes(8), 4096 - 16)
+    end = append("ND2 FILEMAP SIGNATURE NAME 0001!", table + b"ND2 CHUNK MAP SIGNATURE 0000001!" + bytes(8), 4096 - 24)
     return bytes(file) + b"ND2 CHUNK MAP SIGNATURE 0000001!" + struct.pack("<Q", end)
 
 

@@ -5,11 +5,12 @@ Zeiss' own reader of CZI puts mosaics together at any size; nd2 and liffile read
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,19 +178,26 @@ class _Nd2(MicroscopeFile):
         sizes = self._sizes
         names = [*self._before, *(name for name in "CYXS" if name in sizes)]
         shape = tuple(sizes[name] for name in names)
-        size = self._file.voxel_size()
-        channels = tuple(one.channel.name for one in self._file.metadata.channels or ())
-        known = size.x > 0 and (size.x, size.y) != (1, 1)
+        size, channels = self._about()
         return Layout(
             "ND2",
             tuple("channel" if name == "S" else name.lower() for name in names),
             numeric(self._file.dtype, ""),
             (Level(shape, tuple(1 if name in self._before else sizes[name] for name in names)),),
-            (size.y, size.x) if known else None,
-            "micrometer" if known else "",
+            size,
+            "micrometer" if size else "",
             {"channel_names": channels} if "C" in sizes and len(channels) == sizes["C"] else {},
             self.scenes,
         )
+
+    def _about(self) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+        """Return the size of a pixel and the names of the channels."""
+        with suppress(Exception):  # the pixels are worth reading where nd2 does not understand what is said of them
+            size = self._file.voxel_size()
+            channels = tuple(one.channel.name for one in self._file.metadata.channels or ())
+            known = size.x > 0 and (size.x, size.y) != (1, 1)
+            return (size.y, size.x) if known else None, channels
+        return None, ()
 
     def part(self, scene: int, level: int, where: Where) -> Pixels:
         before, inside = where[: len(self._before)], where[len(self._before) :]
@@ -252,6 +260,7 @@ _READERS: dict[str, Callable[[str], MicroscopeFile]] = {"czi": _Czi, "nd2": _Nd2
 
 #: The microscopes' files of this process that are open.
 FILES: OpenFiles[MicroscopeFile] = OpenFiles(16)
+atexit.register(FILES.close)  # nd2 warns of files that Python closes
 
 
 @dataclass(frozen=True, eq=False)
