@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -218,8 +219,9 @@ class Manifest:
             "WHERE number > ? AND state = 'waiting' AND run = ? AND lane = ? ORDER BY number LIMIT ?"
         )
         while page := self.base.execute(select, (last, self.run, lane, PAGE)).fetchall():
-            for number, source, shown, version, targets, ours in page:
-                places = tuple(self.root + target for target in json.loads(targets))
+            below = json.loads(f"[{','.join(row[4] for row in page)}]")  # much faster than one by one
+            for (number, source, shown, version, _, ours), targets in zip(page, below, strict=True):
+                places = tuple([self.root + target for target in targets])
                 yield number, Job(os.fsdecode(source), places, os.fsdecode(shown), version, replace or bool(ours))
             last = page[-1][0]
 
@@ -244,7 +246,7 @@ class Manifest:
             elif one.reason:
                 failed.append((one.reason, one.details, one.seconds, number))
             else:
-                done.append((one.pixels, one.seconds, json.dumps(one.sizes), number))
+                done.append((one.pixels, one.seconds, str(list(one.sizes)), number))
         self.base.executemany(
             "UPDATE kept.files SET state = 'done', ours = 1, reason = '', details = '', pixels = ?, seconds = ?, "
             "sizes = ? WHERE number = ?",
@@ -329,11 +331,17 @@ class Manifest:
 
 def kept(text: str) -> str | bytes:
     """Return a name as SQLite takes it: one that is no Unicode, which Linux allows, as bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(text)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return os.fsencode(text)
     return text
+
+
+def kept_list(texts: Iterable[str]) -> str:
+    """Return names as JSON; much faster than `json.dumps` for a few."""
+    return f"[{', '.join(map(encode_basestring_ascii, texts))}]"
 
 
 def _row(values: Sequence[Any]) -> Row:

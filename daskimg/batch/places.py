@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -134,7 +135,8 @@ class OnCluster:
 
     def submit(self, jobs: Sequence[Job]) -> Any:
         """Begin a group."""
-        future = self.client.submit(do_group, jobs, self.work, pure=False)
+        # Arguments are searched for futures, each name in each job; a function is not.
+        future = self.client.submit(functools.partial(do_group, jobs), self.work, pure=False)
         future.add_done_callback(self.finished.put)
         return future
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from daskimg.batch.manifest import DEATHS, Manifest, kept
+from daskimg.batch.manifest import DEATHS, Manifest, kept, kept_list
 from daskimg.batch.sources import is_url, version_of
 from daskimg.batch.targets import Job, comparable
 from daskimg.errors import ParameterError
@@ -144,7 +144,7 @@ class Survey:
         if is_url(source) and source != job.shown:
             # Secrets are not written down. The digest tells apart what is shown alike.
             source, hidden = manifest.hide(job), True
-        return number, kept(source), hidden, kept(job.shown), job.version, json.dumps(targets), there
+        return number, kept(source), hidden, kept(job.shown), job.version, kept_list(targets), there
 
     def _refuse_clashes(self) -> None:
         base = self.manifest.base
@@ -239,7 +239,7 @@ def _sizes(targets: Iterable[str]) -> str | None:
             sizes.append(0 if stat.S_ISDIR(status.st_mode) else status.st_size)
         except OSError:
             sizes.append(None)
-    return json.dumps(sizes) if any(size is not None for size in sizes) else None
+    return str(sizes).replace("None", "null") if any(size is not None for size in sizes) else None
 
 
 def _overwrites(target: str) -> ParameterError:
