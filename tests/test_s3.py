@@ -51,6 +51,22 @@ def test_a_header_takes_few_requests(s3, image):
     assert sum(request.sent for request in requests) < 600_000
 
 
+def test_a_file_of_a_batch_takes_three_requests(s3, thirty):
+    with s3.counted("07.png") as requests:
+        inverted(f"s3://{thirty}/in/*7.png", f"s3://{thirty}/out", threads=1)
+    assert [request.method for request in requests] == ["HEAD", "GET", "PUT"]
+
+
+def test_of_two_writers_one_is_refused(s3):
+    place = locate(f"s3://{s3.bucket()}/a")
+    place.write(b"first", overwrite=False)
+    with pytest.raises(ImageFileError, match="exists already"):
+        place.write(b"other", overwrite=False)
+    with s3.fault("cut", path=place.url.removeprefix("s3:/") + "b", method="PUT", times=1) as fault:
+        locate(place.url + "b").write(b"the answer is lost", overwrite=False)
+    assert fault.hits == 1
+
+
 def test_a_change_is_seen(stored, image):
     before = locate(stored).version()
     di.save_image(255 - image, stored)

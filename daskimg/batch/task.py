@@ -252,7 +252,7 @@ def _stages(job: Job, work: Work, stopped: Callable[[], bool]) -> Generator[int,
 
 
 def _needs(header: Header, factor: int, pipelines: Sequence[Pipeline]) -> int:
-    shape = (*(-(-side // factor) for side in header.shape[:2]), *header.shape[2:])
+    shape = (*(side // factor or 1 for side in header.shape[:2]), *header.shape[2:])
     return bytes_needed(shape, header.dtype, pipelines)
 
 
@@ -278,8 +278,6 @@ def _encoded(image: Array, target: str, output: Output, metadata: ImageMetadata)
 
 
 def _write(place: Location, data: bytes | memoryview, replace: bool) -> None:
-    if not place.local:
-        place.check_writable(overwrite=replace)
     # A batch may be many thousand files, and one that was lost with the power is done again.
     place.write(data, overwrite=replace, durable=False)
 

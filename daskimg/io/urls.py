@@ -167,15 +167,30 @@ class Location:
         data : bytes-like
             The content.
         overwrite : bool
-            Replace a local file that exists; for URLs `check_writable` looks.
+            Replace a file that exists. An object store is told not to, so that of two writers only one succeeds.
         durable : bool
             Wait until a local disk has it, so that it outlives a loss of power. That takes milliseconds a file.
         """
         with translated(self.shown, "written"):
-            if not self.local:
-                self._put(lambda fs, path: fs.pipe_file(path, bytes(data)))
-            elif not _replace_file(self.url, data, overwrite, durable):
+            if self.local:
+                written = _replace_file(self.url, data, overwrite, durable)
+            else:
+                self.check_writable(overwrite=overwrite or self._scheme in _OBJECT_STORES)
+                written = self._pipe(bytes(data), overwrite)
+            if not written:
                 raise ImageFileError(f"{self.shown} exists already; pass overwrite=True to replace it.")
+
+    def _pipe(self, data: bytes, overwrite: bool) -> bool:
+        if overwrite or self._scheme not in _OBJECT_STORES:
+            self._put(lambda fs, path: fs.pipe_file(path, data))
+            return True
+        try:
+            self._put(lambda fs, path: fs.pipe_file(path, data, mode="create"))
+        except FileExistsError:
+            # It may be ours: the answer was lost, and the library tried again.
+            fs, path = self.filesystem()
+            return bool(fs.info(path)["size"] == len(data) and fs.cat_file(path) == data)
+        return True
 
     def upload(self, path: Path) -> None:
         """Copy a local file to this URL, in parts where it is large: readers see all of it or nothing."""
