@@ -70,15 +70,21 @@ def loaded(place: Location) -> Iterator[Loaded]:
             yield _of_remote(file, place.shown)
         return
     with translated(place.shown, "read"):
-        descriptor = os.open(place.url, _FLAGS)
-    with open(descriptor, "rb", buffering=0) as raw:
+        raw = _opened(place)
+    with raw:
         with translated(place.shown, "read"):
-            status = os.fstat(descriptor)
+            status = os.fstat(raw.fileno())
             if not stat.S_ISREG(status.st_mode):
-                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-                raise ImageFileError(f"{place.shown} is {kind}, not an image.")
+                raise ImageFileError(f"{place.shown} is no regular file, not an image.")
             found = _in_memory(raw, status) if status.st_size <= IN_MEMORY else None
         yield found or Loaded(io.BufferedReader(raw), version_of(status))
+
+
+def _opened(place: Location) -> io.FileIO:
+    try:
+        return io.FileIO(place.url, opener=lambda path, _: os.open(path, _FLAGS))
+    except IsADirectoryError:
+        raise ImageFileError(f"{place.shown} is a folder, not an image.") from None
 
 
 # A named pipe would wait for a writer.

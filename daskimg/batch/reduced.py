@@ -42,7 +42,7 @@ def reduced_pipelines(shape: tuple[int, ...], pipelines: Sequence[Pipeline]) -> 
     whole = (shape[0], shape[1])
     wanted = [_scaled(whole, one) for one in pipelines]
     for factor in _FACTORS:
-        held = [-(-side // factor) for side in whole]
+        held = [side // factor for side in whole]
         if all(one is not None and one[0] <= held[0] and one[1] <= held[1] for one in wanted):
             return factor, tuple(_on_reduced(whole, one) for one in pipelines)
     return 1, tuple(pipelines)

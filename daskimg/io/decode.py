@@ -39,7 +39,8 @@ def decode(file: IO[bytes], header: Header, *, srgb: bool, convert_ink: bool, sh
     shown : str
         How messages call the file.
     reduced : {1, 2, 4, 8}
-        Decode what `can_reduce` allows at this part of its rows and columns, rounded up.
+        Decode what `can_reduce` allows at this part of its rows and columns, rounded down: a last pixel that the image
+        fills in part only would distort it.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def decode(file: IO[bytes], header: Header, *, srgb: bool, convert_ink: bool, sh
         The pixels are broken, or other than the header says.
     """
     if reduced > 1:
-        header = replace(header, rows=-(-header.rows // reduced), columns=-(-header.columns // reduced))
+        header = replace(header, rows=header.rows // reduced or 1, columns=header.columns // reduced or 1)
     with translated(shown, "read"):
         if header.format == "tiff":
             from daskimg.io.tiff import decode_tiff
@@ -97,7 +98,7 @@ def _by_cv2(file: IO[bytes], header: Header, shown: str, reduced: int) -> Pixels
         pixels = cv2.imdecode(data, color_flag | size_flag | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise ImageFileError(f"{shown} is broken: its {header.format.upper()} header is right, but its pixels are not.")
-    return np.asarray(pixels)
+    return np.asarray(pixels if reduced == 1 else pixels[: header.rows, : header.columns])
 
 
 def _all_bytes(file: IO[bytes]) -> bytes | memoryview:
