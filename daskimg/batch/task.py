@@ -278,8 +278,21 @@ def _encoded(image: Array, target: str, output: Output, metadata: ImageMetadata)
 
 
 def _write(place: Location, data: bytes | memoryview, replace: bool) -> None:
-    # A batch may be many thousand files, and one that was lost with the power is done again.
-    place.write(data, overwrite=replace, durable=False)
+    try:
+        # A batch may be many thousand files, and one that was lost with the power is done again.
+        place.write(data, overwrite=replace, durable=False)
+    except ImageFileError:
+        # A task that runs again, since its worker died, meets what it wrote itself.
+        if replace or not _holds(place, data):
+            raise
+
+
+def _holds(place: Location, data: bytes | memoryview) -> bool:
+    try:
+        with place.open() as stream:
+            return bool(stream.read(len(data) + 1) == data)
+    except ImageFileError:
+        return False
 
 
 class _naming:
