@@ -20,7 +20,7 @@ from daskimg.batch.reduced import reduced_pipelines
 from daskimg.batch.targets import Job
 from daskimg.chunked.allocation import keep_freed_memory
 from daskimg.chunked.strips import one_cv2_thread
-from daskimg.errors import DaskimgError, ParameterError, UnavailableError
+from daskimg.errors import DaskimgError, ImageFileError, ParameterError, UnavailableError
 from daskimg.io import color
 from daskimg.io.boundary import translated
 from daskimg.io.decode import can_reduce
