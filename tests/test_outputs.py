@@ -394,11 +394,11 @@ def test_jpeg_is_decoded_smaller_but_never_below_what_is_wanted(tmp_path, steps,
     outputs = [Output(step, format="png", name="{stem}-{output}") for step in steps]
     targets = [tmp_path / f"{number}.png" for number in range(len(steps))]
     assert one(path, targets, *outputs, reduced=True).reason == ""
-    for step, target in zip(steps, targets, strict=True):
+    for step, pipeline, target in zip(steps, pipelines, targets, strict=True):
         exact, close = step(image), di.read_image(target)
         assert exact.shape == close.shape
         # Nearly the same picture, where it is cut moved by half a pixel; without `reduced` it is the very same.
-        assert np.abs(exact.astype(int) - close).mean() < (4 if step.params["fit"] == "fill" else 15)
+        assert np.abs(exact.astype(int) - close).mean() < (15 if pipeline[0].params.get("fit") == "cover" else 4)
         assert one(path, tmp_path / "exact.png", Output(step)).reason == ""
         np.testing.assert_array_equal(di.read_image(tmp_path / "exact.png"), exact)
         (tmp_path / "exact.png").unlink()

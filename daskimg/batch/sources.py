@@ -255,8 +255,9 @@ def _list(place: Location, text: str, recursive: bool) -> Iterator[Source]:
         pages = _pages_of_s3 if hasattr(fs, "call_s3") else _pages_by_walking
         for name, facts in pages(fs, literal, deep):
             below = name.removeprefix(root)
-            hidden = any(part.startswith(".") for part in below.split("/"))
-            if pattern.match(name) if pattern else suffix_of(name) in SUFFIXES and not hidden:
+            if "/." in f"/{below}" and "/." not in path:  # hidden, as in folders
+                continue
+            if pattern.match(name) if pattern else suffix_of(name) in SUFFIXES:
                 url = fs.unstrip_protocol(name)
                 yield Source(url, locate(url).shown.strip("'\""), _safe(below.split("/")), version_in(facts))
 
