@@ -436,7 +436,9 @@ def test_tiles_that_are_not_there_are_zeros_or_nodata(tmp_path, nodata):
         "blockysize": 64,
     }
     path = tmp_path / "a.tif"
-    with rasterio.open(path, "w", driver="GTiff", sparse_ok=True, nodata=nodata, compress="lzw", **size) as there:
+    with rasterio.open(
+        path, "w", driver="GTiff", sparse_ok=True, nodata=nodata, compress="lzw", **size, **SOMEWHERE
+    ) as there:
         there.write(np.full((32, 32), 9, np.uint8), 1, window=rasterio.windows.Window(64, 64, 32, 32))
     with rasterio.open(path) as there:
         assert_reads(opened(path), there.read(1))
@@ -612,6 +614,22 @@ def test_remote_files_that_change_are_noticed(tmp_path, server):
     server.tag = "two"
     with pytest.raises(ImageFileError, match="changed since it was opened"):
         image.decode(0, (0, 0, 0))
+
+
+def test_objects_of_s3(tmp_path, s3):
+    bucket = s3.bucket()
+    tifffile.imwrite(tmp_path / "a.tif", RGB, tile=(64, 64), compression="zlib")
+    s3.client.put_object(Bucket=bucket, Key="in/a b.tif", Body=(tmp_path / "a.tif").read_bytes())
+    image = opened(f"s3://{bucket}/in/a b.tif")
+    with s3.fault("503", times=2, path=bucket) as fault:
+        assert_reads(image, RGB)
+    assert fault.hits == 2
+    tifffile.imwrite(tmp_path / "a.tif", RGB[::-1], tile=(64, 64), compression="zlib")
+    s3.client.put_object(Bucket=bucket, Key="in/a b.tif", Body=(tmp_path / "a.tif").read_bytes())
+    TILES.clear()
+    FILES.close()
+    with pytest.raises(ImageFileError, match="changed since it was opened"):
+        whole(image)
 
 
 def test_files_in_memory_and_archives(tmp_path):
