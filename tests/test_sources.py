@@ -5,6 +5,7 @@ import struct
 
 import dask
 import fsspec
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
@@ -43,6 +44,12 @@ def write_zarr(path, pixels, chunks, **options):
 ZARRS = {
     "v3": {},
     "v2": {"zarr_format": 2},
+    "v2 by columns": {"zarr_format": 2, "order": "F"},
+    "gzip": {"compressors": zarr.codecs.GzipCodec()},
+    "blosc": {"compressors": zarr.codecs.BloscCodec(), "serializer": zarr.codecs.BytesCodec(endian="big")},
+    "v2 blosc": {"zarr_format": 2, "compressors": numcodecs.Blosc()},
+    "transposed": {"filters": zarr.codecs.TransposeCodec(order=(1, 0))},
+    "dots": {"chunk_key_encoding": {"name": "v2", "separator": "."}},
     "sharded": {"shards": (128, 192)},
     "plain": {"compressors": None},
     "big-endian": {"zarr_format": 2, "dtype": ">u2"},
@@ -232,6 +239,7 @@ def test_what_changed_is_noticed(tmp_path):
         path = tmp_path / f"a.{kind}"
         write_zarr(path, GREY, (64, 64)) if kind == "zarr" else np.save(path, GREY)
         image = di.open_image(path)
+        image[:10].compute()  # now it is open in this process
         if kind == "zarr":
             write_zarr(path, GREY[:100], (64, 64), overwrite=True)
         else:
@@ -251,9 +259,10 @@ def test_damaged_sources_are_refused(tmp_path):
     with pytest.raises(ImageFileError):
         di.open_image(tmp_path / "objects.npy")
     write_zarr(tmp_path / "a.zarr", GREY, (64, 64))
-    (tmp_path / "a.zarr" / "c" / "0" / "1").write_bytes(b"no Zstandard")
-    with pytest.raises(ImageFileError, match="cannot be read"):
-        di.open_image(tmp_path / "a.zarr").compute()
+    for wrong in (b"no Zstandard", numcodecs.Zstd().encode(b"too little")):
+        (tmp_path / "a.zarr" / "c" / "0" / "1").write_bytes(wrong)
+        with pytest.raises(ImageFileError, match="cannot be read"):
+            di.open_image(tmp_path / "a.zarr").compute()
     (tmp_path / "a.zarr" / "zarr.json").write_text("{")
     with pytest.raises(ImageFileError):
         di.open_image(tmp_path / "a.zarr")
