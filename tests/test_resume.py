@@ -250,3 +250,19 @@ def test_a_run_that_was_interrupted_twice_ends_with_all_done_once(tmp_path):
     report = process_images(many, wait_a_little(), tmp_path / "out", threads=2)
     assert report.ok
     assert len(results(tmp_path / "out")) == 50
+
+
+def test_an_image_has_all_of_its_results_or_none(tmp_path):
+    many = make_images(tmp_path / "many", 1)
+    out = tmp_path / "out"
+    outputs = [{"pipeline": "invert", "name": "{stem}-a"}, {"pipeline": "invert", "name": "{stem}-b"}]
+
+    def stand_in_the_way(state):
+        if state.state == "under way":
+            (out / "000-b.png").write_bytes(b"mine")
+
+    report = process_images(many, None, out, outputs=outputs, on_file=stand_in_the_way)
+    assert "000-b.png" in report.failures[0].reason
+    assert [path.name for path in out.glob("*.png")] == ["000-b.png"]
+    (out / "000-b.png").unlink()
+    assert process_images(many, None, out, outputs=outputs).done == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -245,9 +246,16 @@ def _stages(job: Job, work: Work, stopped: Callable[[], bool]) -> Generator[int,
     yield size
     if stopped():
         return Outcome(skipped=True)
-    for number, target in enumerate(job.targets):
-        with _naming(number, job):
-            _write(locate(target, work.storage_options), encoded[number], job.replace)
+    places = [locate(target, work.storage_options) for target in job.targets]
+    for number, place in enumerate(places):
+        try:
+            with _naming(number, job):
+                _write(place, encoded[number], job.replace)
+        except BaseException:
+            # All results of an image or none; what stood there before was ours.
+            for other in places[:number] if not job.replace else ():
+                _remove(other)
+            raise
     return Outcome(pixels=rows * columns, sizes=tuple(map(len, encoded)), version=source.version)
 
 
@@ -293,6 +301,12 @@ def _holds(place: Location, data: bytes | memoryview) -> bool:
             return bool(stream.read(len(data) + 1) == data)
     except ImageFileError:
         return False
+
+
+def _remove(place: Location) -> None:
+    with contextlib.suppress(OSError):
+        fs, path = (None, place.url) if place.local else place.filesystem()
+        os.unlink(path) if fs is None else fs.rm_file(path)
 
 
 class _naming:
