@@ -15,6 +15,7 @@ import dask
 
 from daskimg.batch.outputs import Output
 from daskimg.batch.places import OnCluster, Place, Threads
+from daskimg.batch.staging import Staged
 from daskimg.batch.targets import Job
 from daskimg.batch.task import Outcome, Work, failed
 from daskimg.errors import DaskimgError
@@ -36,6 +37,8 @@ def process_large(
 
     What is done of a result that is streamed, TIFF or Zarr, is kept when it is interrupted, and the next run goes on.
     """
+    if isinstance(place, Staged):
+        return place.pass_one(job, lambda sent: process_large(sent, work, place.place, show, cancel))
     began = time.perf_counter()
     try:
         with _computing(place) as (client, threads):

@@ -10,15 +10,15 @@ import queue
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from daskimg.batch.loading import ChangedError, loaded
+from daskimg.batch.loading import loaded
 from daskimg.batch.places import OnCluster
 from daskimg.batch.targets import Job
-from daskimg.batch.task import Outcome
+from daskimg.batch.task import Outcome, failed
 from daskimg.errors import DaskimgError, ParameterError, UnavailableError
 from daskimg.io.archive import is_member
 from daskimg.io.boundary import translated
@@ -187,6 +187,15 @@ class Staged:
         self.place.close()
         self.staging.close()
 
+    def pass_one(self, job: Job, do: Callable[[Job], Outcome]) -> Outcome:
+        """Send one file, let `do` make its results from what is given to workers, and get them."""
+        with self.staging.folder() as folder:
+            try:
+                one, version = self.staging.send(job, folder)
+            except DaskimgError as error:
+                return failed(error, job)
+            return self._received(job, one, version, do(one))
+
     def _pass(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Send a group, have it done, and get its results."""
         if self._stop.is_set():
@@ -199,7 +208,7 @@ class Staged:
                     sent.append((job, *self.staging.send(job, folder)))
                     outcomes.append(None)
                 except DaskimgError as error:
-                    outcomes.append(_failed(error, job))
+                    outcomes.append(failed(error, job))
             done = iter(self._done(sent))
             return [next(done) if outcome is None else outcome for outcome in outcomes]
 
@@ -210,20 +219,19 @@ class Staged:
         found = self.place.outcomes(self.place.submit(staged), staged)
         self.place.finished.get()  # each waits for its own; this keeps the queue short
         for (job, one, version), outcome in zip(sent, found, strict=True):
-            if not (outcome.reason or outcome.skipped or outcome.too_large):
-                try:
-                    self.staging.receive(job, one, outcome.sizes)
-                except DaskimgError as error:
-                    outcome = _failed(error, job)
-            yield outcome._replace(version=version)
+            yield self._received(job, one, version, outcome)
+
+    def _received(self, job: Job, sent: Job, version: str, outcome: Outcome) -> Outcome:
+        """Get the results of a job that is done; the outcome says the version of the source as it is here."""
+        if not (outcome.reason or outcome.skipped or outcome.too_large):
+            try:
+                self.staging.receive(job, sent, outcome.sizes)
+            except DaskimgError as error:
+                outcome = failed(error, job)
+        return outcome._replace(version=version)
 
 
 def file_here(source: str) -> str | None:
     """Return the path of the local file that a source is or lies in, as an archive; None where it is elsewhere."""
     place = locate(source.rpartition("::")[2] if is_member(source) else source)
     return place.url if place.local else None
-
-
-def _failed(error: DaskimgError, job: Job) -> Outcome:
-    reason = str(error).removeprefix(locate(job.source).shown).lstrip(": ")
-    return Outcome(reason=reason, transient=isinstance(error, UnavailableError | ChangedError))
