@@ -400,6 +400,21 @@ def test_geotiff_keeps_its_place(tmp_path):
             assert_reads(image, there.read(1), level)
 
 
+@pytest.mark.parametrize("area", ["Area", "Point"])
+@pytest.mark.parametrize("place", [(10.0, 0.0, 5.0, 0.0, -20.0, 7.0), (8.0, 3.0, 100.0, -2.0, -9.0, 50.0)])
+def test_places_on_earth_are_gdals(tmp_path, area, place):
+    path = tmp_path / "a.tif"
+    size = {"width": 64, "height": 48, "count": 1, "dtype": "float32", "nodata": float("nan")}
+    with rasterio.open(path, "w", crs="EPSG:3857", transform=rasterio.Affine(*place), **size) as there:
+        there.update_tags(AREA_OR_POINT=area)
+        there.write(noise((48, 64), "float32"), 1)
+    image = opened(path)
+    with rasterio.open(path) as there:
+        assert image.layout.attrs["transform"] == tuple(there.transform)[:6] == place
+        assert_reads(image, there.read(1))
+    assert np.isnan(image.layout.attrs["nodata"])
+
+
 @pytest.mark.parametrize("interleave", ["band", "pixel"])
 def test_bands_of_satellites(tmp_path, interleave):
     bands = noise((7, 90, 110), "uint16")
@@ -542,7 +557,7 @@ class Ranges(BaseHTTPRequestHandler):
 
     def answer(self, head):
         data = self.server.data
-        asked = self.headers.get("Range")
+        asked = self.headers.get("Range") if self.server.ranges else None
         start, stop = 0, len(data)
         if asked:
             first, _, last = asked.removeprefix("bytes=").partition("-")
@@ -552,7 +567,8 @@ class Ranges(BaseHTTPRequestHandler):
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
-        self.send_header("Accept-Ranges", "bytes")
+        if self.server.ranges:
+            self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", f'"{self.server.tag}"')
         self.send_header("Content-Length", str(stop - start))
         self.end_headers()
@@ -566,7 +582,7 @@ class Ranges(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Ranges) as server:
-        server.data, server.asked, server.tag = b"", [], "one"
+        server.data, server.asked, server.tag, server.ranges = b"", [], "one", True
         server.url = f"http://127.0.0.1:{server.server_port}/a.tif"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -604,6 +620,13 @@ def test_remote_files_without_compression(tmp_path, server, options):
     tifffile.imwrite(tmp_path / "a.tif", RGB, **options)
     server.data = (tmp_path / "a.tif").read_bytes()
     assert_reads(opened(server.url), RGB)
+
+
+def test_servers_that_send_no_parts_are_named(tmp_path, server):
+    tifffile.imwrite(tmp_path / "a.tif", noise((600, 600, 3)), tile=(64, 64), compression="zlib")
+    server.data, server.ranges = (tmp_path / "a.tif").read_bytes(), False
+    with pytest.raises(ImageFileError, match=r"a\.tif' cannot be read: .*range requests"):
+        opened(server.url)
 
 
 def test_remote_files_that_change_are_noticed(tmp_path, server):

@@ -82,8 +82,8 @@ class SourceFile:
         cache: Any = getattr(stream, "cache", None)
         if fetch := getattr(cache, "fetcher", None):
             cache.fetcher = lambda start, stop: patiently(lambda: fetch(start, stop))
-        if not stream.seekable():
-            raise ImageFileError(f"{self.place.shown} cannot be read in parts; download the file and open it there.")
+            if "http" in fs.protocol:  # Some servers send the whole file for any part of it.
+                cache.fetcher(cache.size - 1, cache.size)
         return stream
 
     def read(self, start: int, count: int) -> bytes:
@@ -122,6 +122,9 @@ class SourceFile:
         _, starts, stops = merge_offset_ranges([""] * len(ranges), [start for start, _ in ranges], ends, _GAP, _AT_ONCE)
         with translated(self.place.shown, "read"):
             blocks = self._ranges(starts, stops)
+        if any(len(block) != stop - start for block, start, stop in zip(blocks, starts, stops, strict=True)):
+            yield  # what is wrong is told where single ranges are read
+            return
         parts = {}
         for start, count in ranges:
             at = bisect.bisect_right(starts, start) - 1
