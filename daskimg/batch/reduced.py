@@ -1,23 +1,25 @@
-"""Decoding JPEG smaller than it is, where all that is made of it is smaller still.
+"""Making small renditions from smaller images than the whole one: a half, a quarter or an eighth of it.
 
-A JPEG's blocks of 8 x 8 pixels are frequencies, so that a decoder can leave out the high ones and save most of its
-time. The pixels are means of their neighbours, not the exact ones that a resize would start from.
+A JPEG's blocks of 8 x 8 pixels are frequencies, so that a decoder can leave out the high ones and save much of its
+time. Where one rendition is too large for that, the smaller ones begin with means of what was decoded. Neither are the
+exact pixels that a resize of the whole image would start from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from daskimg.kinds import Array
 from daskimg.operations.resize import layout, resize
 from daskimg.pipeline import Pipeline
 
-__all__ = ["reduced_pipelines"]
+__all__ = ["Levels", "reduced_pipelines"]
 
 _FACTORS = (8, 4, 2)
 
 
-def reduced_pipelines(shape: tuple[int, ...], pipelines: Sequence[Pipeline]) -> tuple[int, tuple[Pipeline, ...]]:
-    """Return by which factor an image may be decoded smaller, and the pipelines that then give results of one size.
+def reduced_pipelines(shape: tuple[int, ...], pipelines: Sequence[Pipeline]) -> list[tuple[int, Pipeline]]:
+    """Return by which factor the image that each pipeline gets may be smaller, and the pipeline for that one.
 
     Parameters
     ----------
@@ -28,24 +30,51 @@ def reduced_pipelines(shape: tuple[int, ...], pipelines: Sequence[Pipeline]) -> 
 
     Returns
     -------
-    factor : {1, 2, 4, 8}
-        1 where a pipeline does not begin with a resize, or one to more than half of the image.
-    pipelines : tuple of Pipeline
-        With the sizes of the whole image where they resized by a factor of its own.
+    list of (factor, Pipeline)
+        The factor is 1, 2, 4 or 8; 1 for a pipeline that does not begin with a resize, or one to more than half of the
+        image. The pipeline gives results of the same size from the smaller image.
 
     Examples
     --------
     >>> import daskimg as di
     >>> reduced_pipelines((3000, 4000, 3), [di.resize(scale=0.25) | di.invert()])
-    (4, (resize(width=1000, height=750) | invert(),))
+    [(4, resize(width=1000, height=750) | invert())]
     """
     whole = (shape[0], shape[1])
-    wanted = [_scaled(whole, one) for one in pipelines]
-    for factor in _FACTORS:
-        held = [side // factor for side in whole]
-        if all(one is not None and one[0] <= held[0] and one[1] <= held[1] for one in wanted):
-            return factor, tuple(_on_reduced(whole, one) for one in pipelines)
-    return 1, tuple(pipelines)
+    found = []
+    for pipeline in pipelines:
+        wanted = _scaled(whole, pipeline)
+        factor = next((one for one in _FACTORS if wanted and _holds(whole, one, wanted)), 1)
+        found.append((factor, _on_reduced(whole, pipeline) if factor > 1 else pipeline))
+    return found
+
+
+def _holds(whole: tuple[int, int], factor: int, wanted: tuple[int, int]) -> bool:
+    return all(side // factor >= least for side, least in zip(whole, wanted, strict=True))
+
+
+class Levels:
+    """Gives an image at smaller sizes, each made when it is asked for.
+
+    Parameters
+    ----------
+    pixels : ndarray, (rows, columns) or (rows, columns, channels)
+        The largest.
+    factor : int
+        By which it is smaller than the whole image, already.
+    """
+
+    def __init__(self, pixels: Array, factor: int) -> None:
+        self._pixels = {factor: pixels}
+
+    def at(self, factor: int) -> Array:
+        """Return the image smaller than the whole one by a factor: means of 2 x 2 pixels of the next larger."""
+        if factor not in self._pixels:
+            larger = self.at(factor // 2)
+            rows, columns = (side // 2 for side in larger.shape[:2])
+            even = larger[: 2 * rows, : 2 * columns]
+            self._pixels[factor] = resize(even, width=columns, height=rows, interpolation="area")
+        return self._pixels[factor]
 
 
 def _scaled(whole: tuple[int, int], pipeline: Pipeline) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 from daskimg.batch.loading import ChangedError, loaded
 from daskimg.batch.needs import bytes_needed
 from daskimg.batch.outputs import Output
-from daskimg.batch.reduced import reduced_pipelines
+from daskimg.batch.reduced import Levels, reduced_pipelines
 from daskimg.batch.targets import Job
 from daskimg.chunked.allocation import keep_freed_memory
 from daskimg.chunked.strips import one_cv2_thread
@@ -88,6 +88,11 @@ class Work:
     def pipelines(self) -> tuple[Pipeline, ...]:
         """Those of the outputs."""
         return tuple(one.pipeline for one in self.outputs)
+
+    @functools.cached_property
+    def parts(self) -> list[tuple[int, Pipeline]]:
+        """The pipelines with the factor 1: each gets the whole image."""
+        return [(1, pipeline) for pipeline in self.pipelines]
 
     def _plain(self) -> dict[str, Any]:
         return {"reading": dict(self.reading), "metadata": self.metadata, "reduced": self.reduced}
@@ -215,26 +220,27 @@ def _stages(job: Job, work: Work, stopped: Callable[[], bool]) -> Generator[int,
     photo = work.photo(locate(job.source, work.storage_options))
     if suffix_of(photo.place.url) in _STREAMED:
         return Outcome(too_large=True)
-    pipelines: Sequence[Pipeline] = work.pipelines
+    parts = work.parts
     with loaded(photo.place) as source:
         header = photo.checked(source.file)
         rows, columns = header.shape[:2]
-        factor = 1
         if work.reduced and can_reduce(header):
-            factor, pipelines = reduced_pipelines(header.shape, pipelines)
-        if work.share is not None and _needs(header, factor, pipelines) > work.share:
+            parts = reduced_pipelines(header.shape, work.pipelines)
+        factor = min(factor for factor, _ in parts)
+        if work.share is not None and _needs(header, factor, parts) > work.share:
             return Outcome(too_large=True, version=source.version)
         size = rows * columns * header.channels
         yield size
         pixels = photo.decoded(source.file, header, reduced=factor)
         source.check()
     yield size
+    levels = Levels(pixels, factor)
     results = []
-    for number, pipeline in enumerate(pipelines):
+    for number, (factor, pipeline) in enumerate(parts):
         if stopped():
             return Outcome(skipped=True)
         with _naming(number, job):
-            results.append(pipeline(pixels))
+            results.append(pipeline(levels.at(factor)))
     yield size
     metadata = _kept(header, work, photo.color_profile)
     encoded = []
@@ -242,7 +248,7 @@ def _stages(job: Job, work: Work, stopped: Callable[[], bool]) -> Generator[int,
         with _naming(number, job):
             encoded.append(_encoded(results[number], job.targets[number], output, metadata))
     # Nothing is written before all renditions are made.
-    del pixels, results
+    del pixels, levels, results
     yield size
     if stopped():
         return Outcome(skipped=True)
@@ -259,9 +265,9 @@ def _stages(job: Job, work: Work, stopped: Callable[[], bool]) -> Generator[int,
     return Outcome(pixels=rows * columns, sizes=tuple(map(len, encoded)), version=source.version)
 
 
-def _needs(header: Header, factor: int, pipelines: Sequence[Pipeline]) -> int:
+def _needs(header: Header, factor: int, parts: Sequence[tuple[int, Pipeline]]) -> int:
     shape = (*(side // factor or 1 for side in header.shape[:2]), *header.shape[2:])
-    return bytes_needed(shape, header.dtype, pipelines)
+    return bytes_needed(shape, header.dtype, [pipeline for _, pipeline in parts])
 
 
 def _kept(header: Header, work: Work, color_profile: str) -> ImageMetadata:
