@@ -175,27 +175,40 @@ def open_image(
     strict: bool = True,
     storage_options: Mapping[str, Any] | None = None,
 ) -> dask.array.Array | xarray.DataArray:
-    """Open an image lazily: its header is read now, its pixels when they are computed.
+    """Open an image lazily, of any size: its header is read now, its pixels when they are computed.
 
-    PNG, JPEG, WebP, TIFF, BMP, AVIF and GIF are read; HEIC and JPEG XL with the extras ``daskimg[heic]`` and
-    ``daskimg[codecs]``. Colour is RGB(A). The pixels stand upright, as Exif or TIFF orientation asks.
+    What is stored in parts is read part by part: TIFF of all kinds (tiles, strips, pyramids, BigTIFF, OME-TIFF, GeoTIFF
+    and COG, whole slides), OME-Zarr 0.4 and 0.5, plain Zarr 2 and 3 (folders, .zip files, object stores, shards), NPY,
+    and with the extra ``daskimg[microscopes]`` CZI, ND2 and LIF. Photos are decoded once and cut: PNG, JPEG, WebP, BMP,
+    AVIF and GIF; HEIC and JPEG XL with the extras ``daskimg[heic]`` and ``daskimg[codecs]``. Colors are RGB(A). The
+    pixels stand upright, as Exif or TIFF orientation asks.
 
     Parameters
     ----------
-    url : str or path
-        A local path, in which every letter stands for itself (also ``*`` and ``#``), or any fsspec URL.
+    url : str, path, or list of them
+        A local path, in which every letter stands for itself (also ``*`` and ``#``) if such a file exists, or any
+        fsspec URL. A folder, a pattern such as ``"shots/*.png"`` or a list is a stack of equal frames.
     chunks : optional
-        Chunks as dask takes them, for rows and columns; colour stays whole. ``"auto"`` is one chunk for a photo. The
-        file is decoded once whatever the chunks.
+        Chunks as dask takes them, for rows and columns or for each axis, or a dict by axis; colors stay whole.
+        ``"auto"`` is a few MiB of whole tiles, one plane of a stack at a time, and one chunk for a photo.
+    level : int
+        Which resolution; 0 is the finest.
+    scene : int or str, optional
+        Which of several images in a file, by its number or name: a series, a field of a plate such as ``"A/1/0"``, the
+        label of a slide. `describe` lists them. Of a slide the slide itself if None.
     frame : int, optional
-        The frame of an animation or the page of a TIFF, from 0. A file with several is refused unless this is set.
+        The frame of an animation, the page of a TIFF, or the plane of a stack, from 0, counted over its axes in their
+        order. Where there are several, one must be chosen unless `labelled`.
+    labelled : bool
+        Return an `xarray.DataArray` with all axes and what is known of them: `y` and `x` at the centers of pixels, in
+        the attribute `unit` or on the map, the names of channels, `pixel_size`, `nodata`, `transform`, `crs`.
     color_profile : {"srgb", "keep", "ignore"}
         What to do with an ICC profile: convert the pixels to sRGB; keep them as stored, with the profile in
         `read_metadata`; or drop the profile. CMYK always becomes RGB, by its profile, with ``"ignore"`` by the plain
-        formula.
+        formula where it is decoded whole.
     max_pixels : int, None or "default"
-        The most pixels (rows x columns) that a header may declare; None is no limit. The default is that of the
-        environment variable ``DASKIMG_MAX_PIXELS``, else 2**28.
+        The most pixels (rows x columns) that may be decoded at once: a photo's, or one tile's of what is stored in
+        parts. None is no limit. The default is that of the environment variable ``DASKIMG_MAX_PIXELS``, else 2**28.
     strict : bool
         Refuse an image whose suffix is that of another image format; False goes by the content.
     storage_options : mapping, optional
@@ -203,17 +216,20 @@ def open_image(
 
     Returns
     -------
-    dask array, (rows, columns) or (rows, columns, 3 or 4)
-        uint8, for 16-bit PNG uint16, for TIFF as stored. One bit becomes 0 and 255; a palette RGB(A); grey with alpha
-        RGBA; an animation's frame RGBA. AVIF and HEIC of 10 and 12 bits become 8. TIFF data with two to four grey
-        channels stay as they are.
+    dask array, (rows, columns) or (rows, columns, 1 to 4), or DataArray
+        uint8, for 16-bit PNG uint16, for what is stored in parts as stored, also where OpenCV lacks the type. One bit
+        becomes 0 and 255; a palette RGB(A); grey with alpha RGBA; an animation's frame RGBA. AVIF and HEIC of 10 and 12
+        bits become 8. Axes of length 1 are left out, and two to four channels are last, unless `labelled`.
 
     Raises
     ------
     ImageFileError
-        The file is missing, broken, truncated, no image, or of several frames.
+        The file is missing, broken, truncated, no image, or of several frames or scenes. When it is computed: it
+        changed since it was opened.
+    ArrayError
+        The image has more axes than rows, columns and channels, or `chunks` do not fit it.
     ImageTooLargeError
-        The header declares more pixels than `max_pixels`.
+        The header declares more pixels at once than `max_pixels`.
     EnvironmentProblem
         The format needs a decoder that is not installed.
 
@@ -221,7 +237,8 @@ def open_image(
     -----
     JPEG XL is decoded when it is opened, too, because its decoder knows no header.
 
-    Damage inside a JPEG's compressed data that leaves its end in place cannot be told from content.
+    Damage inside a JPEG's compressed data that leaves its end in place cannot be told from content. Zarr is known to
+    have changed by its metadata; chunks that are written anew under the same metadata are read as they are.
 
     Examples
     --------
@@ -232,6 +249,14 @@ def open_image(
     >>> image = open_image(path, chunks=256)
     >>> image.shape, image.chunks[0], image.numblocks
     ((400, 600, 3), (256, 144), (2, 3, 1))
+
+    A stack of planes keeps its axes:
+
+    >>> np.save(path.with_suffix(".npy"), np.zeros((9, 400, 600), "uint16"))
+    >>> open_image(path.with_suffix(".npy"), labelled=True).dims
+    ('frame', 'y', 'x')
+    >>> open_image(path.with_suffix(".npy"), frame=3).shape
+    (400, 600)
     """
     source, shown, frame = open_source(
         url,
