@@ -342,6 +342,40 @@ def test_slides_of_philips_whose_levels_are_padded(tmp_path):
     assert_reads(opened(path, scene="Label"), RGB[:50, :40])
 
 
+LEICA = """<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01"><collection>
+<image name="tissue"><pixels><dimension r="0" ifd="0"/><dimension r="1" ifd="1"/></pixels></image>
+<image name="overview"><pixels><dimension r="0" ifd="2"/></pixels></image></collection></scn>"""
+
+
+def test_slides_of_leica(tmp_path):
+    options = {"photometric": "rgb", "metadata": None, "tile": (64, 64), "compression": "zlib"}
+    with tifffile.TiffWriter(tmp_path / "a.scn", bigtiff=True) as writer:
+        writer.write(RGB, description=LEICA, resolution=(40000, 20000), resolutionunit=3, **options)
+        writer.write(RGB[::4, ::4], **options)
+        writer.write(RGB[:100, :50], **options)
+    image = opened(tmp_path / "a.scn")
+    assert image.layout.format == "Leica SCN"
+    assert image.layout.scenes == ("tissue", "overview")
+    assert (image.layout.pixel_size, image.layout.unit) == ((0.5, 0.25), "micrometer")
+    assert_reads(image, RGB)
+    assert_reads(image, np.ascontiguousarray(RGB[::4, ::4]), level=1)
+    assert_reads(opened(tmp_path / "a.scn", scene="overview"), RGB[:100, :50])
+
+
+def test_slides_of_ventana(tmp_path):
+    options = {"photometric": "rgb", "metadata": None, "tile": (64, 64), "compression": "zlib"}
+    told = [(700, 1, 18, b"<iScan ScanRes='2'", True)]
+    with tifffile.TiffWriter(tmp_path / "a.bif", bigtiff=True) as writer:
+        writer.write(RGB[:64, :50], description="Label_Image", extratags=told, **options)
+        writer.write(RGB, description="level=0 mag=40 quality=95", **options)
+        writer.write(RGB[::2, ::2], description="level=1 mag=20 quality=95", **options)
+    image = opened(tmp_path / "a.bif")
+    assert image.layout.format == "Ventana BIF"
+    assert image.layout.scenes == ("Baseline", "Label")
+    assert_reads(image, RGB)
+    assert_reads(image, np.ascontiguousarray(RGB[::2, ::2]), level=1)
+
+
 def as_ndpi(path, target):
     """Write a classic TIFF again with directories as Hamamatsu lays them out: their offsets have 64 bits."""
     data = path.read_bytes()
