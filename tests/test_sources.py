@@ -191,6 +191,17 @@ def test_ome_zarr_as_its_package_writes_it(tmp_path):
     assert len(info.levels) > 1
 
 
+def test_colors_that_were_saved_are_colors_again(tmp_path):
+    labelled = xr.DataArray(dask.array.from_array(RGB, chunks=(64, 64, 3)), dims=("y", "x", "channel"))
+    for name in ("a.ome.zarr", "a.zarr", "a.ome.tif"):
+        di.save_image(labelled, tmp_path / name)
+        image = opened_lazily(tmp_path / name, labelled=True)
+        assert image.dims == ("y", "x", "channel")
+        assert image.chunks[2] == (3,)
+        np.testing.assert_array_equal(image.values, RGB)
+        np.testing.assert_array_equal(opened_lazily(tmp_path / name).compute(), RGB)
+
+
 def test_plates_and_series_are_scenes(tmp_path):
     root = zarr.open_group(tmp_path / "plate.zarr", mode="w", zarr_format=2)
     root.attrs["plate"] = {"wells": [{"path": "A/1"}, {"path": "B/3"}], "version": "0.4"}

@@ -117,10 +117,15 @@ def plain_view(image: StoredImage, level: int, frame: int | None, srgb: bool, sh
         )
     if left:
         axes = ", ".join(f"{name} {length}" for name, length in zip(layout.dims, shape, strict=True))
-        planes = math.prod(shape[axis] for axis in others)
+        last = layout.dims[left[-1]]
+        one = (
+            f"frame= for one plane, 0 to {math.prod(shape[axis] for axis in others) - 1}"
+            if left[-1] < layout.dims.index("x")
+            else f"choose of them, as in .isel({last}=[0, 1, 2])"
+        )
         raise ArrayError(
             f"{shown} has the axes {axes}: more than rows, columns and channels. Pass labelled=True to get them all "
-            f"with their names, or frame= for one plane, 0 to {planes - 1}."
+            f"with their names, or {one}."
         )
     rows, columns = layout.dims.index("y"), layout.dims.index("x")
     order = [rows, columns, *(axis for axis in order if axis not in (rows, columns))]
@@ -128,12 +133,12 @@ def plain_view(image: StoredImage, level: int, frame: int | None, srgb: bool, sh
 
 
 def named_view(image: StoredImage, level: int, frame: int | None, srgb: bool, shown: str) -> View:
-    """Return the view of all axes, or of one plane where `frame` says which."""
+    """Return the view of all axes, colors last, or of one plane where `frame` says which."""
+    dims = image.layout.dims
     fixed, _ = _chosen(image.layout, level, frame, shown)
     if frame is None:
         fixed = [None] * len(fixed)
-    kept = [axis for axis, at in enumerate(fixed) if at is None]
-    order = sorted(kept, key=lambda axis: image.layout.dims[axis] == "channel")
+    order = sorted((axis for axis, at in enumerate(fixed) if at is None), key=lambda axis: dims[axis] == "channel")
     return _in_srgb(View(image, level, tuple(fixed), tuple(order)), srgb, shown)
 
 

@@ -20,7 +20,7 @@ def guess_dims(shape: Sequence[int], names: Iterable[str | None] | None, shown: 
     """Return names for the axes of an array, with `y` and `x` among them.
 
     The names that are stored count if they say which axes are rows and columns. Otherwise the last two do, or the two
-    before up to four channels.
+    before up to four channels. `channel` are the colors of one picture, one to four, last; others are `c`.
 
     Examples
     --------
@@ -34,7 +34,8 @@ def guess_dims(shape: Sequence[int], names: Iterable[str | None] | None, shown: 
     columns = [at for at, name in enumerate(stored) if name in _COLUMNS]
     if len(stored) == len(shape) == len(set(stored)) and len(rows) == len(columns) == 1:
         stored[rows[0]], stored[columns[0]] = "y", "x"
-        if stored[-1] in (*_COLORS, "c") and shape[-1] <= 4 and len(shape) > 2:
+        stored = ["c" if name in _COLORS else name for name in stored]
+        if stored[-1] == "c" and shape[-1] <= 4:
             stored[-1] = "channel"
         return tuple(name or f"axis{at}" for at, name in enumerate(stored))
     if len(shape) < 2:

@@ -31,6 +31,7 @@ Pixels = NDArray[Any]
 
 DOCUMENTS = ("zarr.json", ".zarray", ".zgroup")  # what makes a folder one of Zarr's
 _OLD_AXES = ("t", "c", "z", "y", "x")  # of OME-Zarr 0.1 and 0.2, which did not name them
+_COLORS = ["Red", "Green", "Blue", "Alpha"]  # what the channels of one picture are called
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +253,8 @@ def _multiscale(group: Any, multiscale: Mapping[str, Any], finest: Any, place: L
     names = [str(one.get("label", number)) for number, one in enumerate(channels)]
     if "c" in dims and len(names) == finest.shape[dims.index("c")]:
         attrs["channel_names"] = tuple(names)
+        if names in (_COLORS, _COLORS[:3]):
+            dims = tuple("channel" if name == "c" else name for name in dims)
     for name in ("z", "t"):
         if name in dims and scale[dims.index(name)] != 1:
             attrs[f"{name}_step"] = scale[dims.index(name)]
