@@ -190,6 +190,7 @@ def test_ome_scenes_and_levels(tmp_path):
     assert first.layout.pixel_size is None
     assert_reads(second, RGB)
     assert first.version != second.version
+    assert_reads(opened(path, scene="first", frame=5), STACK[:, 0].reshape(-1, 61, 83)[5])
     with pytest.raises(ImageFileError, match="no scene 'third'"):
         opened(path, scene="third")
 

@@ -244,32 +244,25 @@ def open_tiff(place: Location, *, scene: int | str | None = None, frame: int | N
         found = pictures(tiff)
         if not found:
             return None
-        axis = None
-        if frame is not None and scene is None:
-            number, axis = plane_of_frame(found, frame, shown)
-        else:
-            number = _chosen(scene, found, shown)
-        return _image(content, tiff, found, number, axis, directories, version)
+        number, plane = _chosen(found, scene, frame, shown)
+        return _image(content, tiff, found, number, plane, directories)
 
 
-def _chosen(scene: int | str | None, found: list[Picture], shown: str) -> int:
+def _chosen(found: list[Picture], scene: int | str | None, frame: int | None, shown: str) -> tuple[int, int | None]:
+    """Return which picture is meant, and which plane of it if it is one."""
+    if frame is not None and scene is None:
+        return plane_of_frame(found, frame, shown)
     names = tuple(picture.name for picture in found)
-    if scene is None and found[0].slide:
-        return 0
-    return choose_scene(scene, names if len(names) > 1 else (), shown)
+    slide = scene is None and found[0].slide
+    number = 0 if slide else choose_scene(scene, names if len(names) > 1 else (), shown)
+    return number, None if frame is None else plane_of_frame(found[number : number + 1], frame, shown)[1]
 
 
 def _image(
-    content: Content,
-    tiff: Any,
-    found: list[Picture],
-    number: int,
-    plane: int | None,
-    directories: list[int],
-    version: tuple[Any, ...],
+    content: Content, tiff: Any, found: list[Picture], number: int, plane: int | None, directories: list[int]
 ) -> TiffImage | None:
     """Return the image of one picture in a file; None where it cannot be read by tile."""
-    place, shown = content.file.place, content.file.place.shown
+    shown = content.file.place.shown
     picture = found[number]
     base = picture.levels[0].keyframe
     axes = Axes.of(picture.levels[0], plane)
@@ -283,24 +276,9 @@ def _image(
             "pip install 'daskimg[codecs]'"
         )
     mended = any(getattr(tiff, f"is_{kind}", False) for kind in _MENDED)
-    numbers = {offset: at for at, offset in enumerate(directories)}
-    levels: list[Level] = []
-    sources: list[_Source] = []
-    for series in picture.levels:
-        same = Axes.of(series, plane) == axes
-        planes = planes_of(series, axes.planes, numbers) if same else None
-        if planes is None:
-            if not levels:
-                return None
-            continue
-        page = Page(series.keyframe, content.file)
-        page.check()
-        if planes.stacked:
-            _check_stack(page, axes.planes, shown)
-        anywhere = page.final and place.local
-        tile = _tile(page, place.local)
-        levels.append(axes.level((page.rows, page.columns), (1, 1) if anywhere else tile))
-        sources.append(_Source(planes, page.kind, anywhere))
+    levels, sources = _levels(content, picture, axes)
+    if not levels:
+        return None
     ome = tiff_tags.ome_images(tiff.ome_metadata if tiff.is_ome else None)
     named = next((one for one in ome if one.name == picture.name), None) if len(ome) != len(found) else ome[number]
     size = tiff_tags.pixel_size(tiff, base, named)
@@ -317,8 +295,8 @@ def _image(
         compression=tiff_tags.compression_name(base),
     )
     return TiffImage(
-        place,
-        version,
+        content.file.place,
+        content.file.version,
         layout,
         tuple(sources),
         axes,
@@ -327,6 +305,26 @@ def _image(
         anchors=tuple(directories[::stride]),
         stride=stride,
     )
+
+
+def _levels(content: Content, picture: Picture, axes: Axes) -> tuple[list[Level], list[_Source]]:
+    """Return the levels of a picture that its first one is like; none where that one's planes cannot be told."""
+    levels: list[Level] = []
+    sources: list[_Source] = []
+    local = content.file.place.local
+    for series in picture.levels:
+        same = Axes.of(series, axes.plane) == axes
+        planes = planes_of(series, axes.planes) if same else None
+        if planes is None:
+            if not levels:
+                break
+            continue
+        page = Page(series.keyframe, content.file)
+        page.check(axes.planes if planes.stacked else 1)
+        anywhere = page.final and local
+        levels.append(axes.level((page.rows, page.columns), (1, 1) if anywhere else _tile(page)))
+        sources.append(_Source(planes, page.kind, anywhere))
+    return levels, sources
 
 
 def _attrs(base: Any, ome: tiff_tags.OmeImage | None, axes: Axes) -> Mapping[str, Any]:
@@ -346,7 +344,7 @@ def _small(page: Any) -> bool:
     return limit is None or page.imagelength * page.imagewidth <= limit
 
 
-def _tile(page: Page, local: bool) -> tuple[int, int]:
+def _tile(page: Page) -> tuple[int, int]:
     """Return the rows and columns that are decoded at once: a tile, or strips that make up some work together."""
     high, wide = page.tile
     line = wide * page.samples * page.stored.itemsize
@@ -357,8 +355,3 @@ def _tile(page: Page, local: bool) -> tuple[int, int]:
     else:
         most = _STRIPS_BYTES
     return min(high * max(1, most // max(1, high * line)), max(high, page.rows)), wide
-
-
-def _check_stack(page: Page, planes: int, shown: str) -> None:
-    if int(page.offsets[0]) + planes * int(page.page.nbytes) > page.file.size:
-        raise ImageFileError(f"{shown} is truncated: it is too short for its {planes} planes.")

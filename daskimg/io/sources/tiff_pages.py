@@ -94,8 +94,11 @@ class Page:
         self.icc = page.iccprofile if page.photometric == 5 else None
         self.stored = page.dtype.newbyteorder(page.parent.byteorder)
 
-    def check(self) -> None:
-        """Refuse a page that has fewer tiles than it should, some far too large, or some beyond the file's end."""
+    def check(self, planes: int) -> None:
+        """Refuse a page that has fewer tiles than it should, some far too large, or some beyond the file's end.
+
+        `planes` is how many lie one behind the other from its first byte on.
+        """
         shown = self.file.place.shown
         wanted = self.count * (self.samples if self.apart else 1)
         if len(self.offsets) < wanted or len(self.lengths) < wanted:
@@ -104,6 +107,11 @@ class Page:
                 f"{min(len(self.offsets), len(self.lengths))}. It is damaged."
             )
         check_segments(self.page, self.file.size, shown)
+        if self.final and int(self.offsets[0]) + planes * int(self.page.nbytes) > self.file.size:
+            raise ImageFileError(
+                f"{shown} is truncated: it stops after {self.file.size} bytes, too early for {planes} planes of "
+                f"{int(self.page.nbytes)}. Copy or download it again."
+            )
 
     @property
     def kind(self) -> tuple[Any, ...]:

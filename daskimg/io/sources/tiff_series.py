@@ -95,7 +95,7 @@ def plane_of_frame(found: Sequence[Picture], frame: int, shown: str) -> tuple[in
     return sorted(planes)[frame][1]
 
 
-def planes_of(series: Any, count: int, numbers: dict[int, int]) -> Planes | None:
+def planes_of(series: Any, count: int) -> Planes | None:
     """Return which pages the planes of a level are; None where that cannot be told.
 
     Parameters
@@ -104,27 +104,20 @@ def planes_of(series: Any, count: int, numbers: dict[int, int]) -> Planes | None
         The level.
     count : int
         How many planes the image has.
-    numbers : dict
-        The number of each page of the file by the place of its directory.
     """
     key = series.keyframe
     if count > 1 and len(series) == 1:
-        return Planes((numbers.get(key.offset, 0),), None, True) if key.is_final else None
+        return Planes((int(key.index),), None, True) if key.is_final else None
     if len(series) != count:
         return None
-    pages = list(series)
-    if len(key.treeindex) == 1:
-        found = [-1 if page is None else numbers.get(page.offset, -2) for page in pages]
-        sub = None
-    else:
-        found = [-1 if page is None else int(page.treeindex[0]) for page in pages]
+    found = [-1 if page is None else int(page.treeindex[0]) for page in series]
+    sub = None
+    if len(key.treeindex) > 1:
         parent = key.parent.pages.get(key.treeindex[0], aspage=True)
         subs = [int(offset) for offset in parent.subifds or ()]
         if key.offset not in subs:
             return None
         sub = subs.index(key.offset)
-    if -2 in found:
-        return None
     step = found[1] - found[0] if len(found) > 1 else 1
     regular = range(found[0], found[0] + step * len(found), step) if step else range(0)
     return Planes(regular if found[0] >= 0 and list(regular) == found else tuple(found), sub)
