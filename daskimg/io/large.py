@@ -87,7 +87,7 @@ def save_large(image: Any, place: Location, kind: str, options: Streaming, *, ov
             check_seen(client, os.path.dirname(place.url))
         _check_disk(place, int(data.nbytes))
     except BaseException:
-        sink.discard()
+        sink.discard() if journal is None else sink.keep()
         raise
     halve = Halving(attrs["downsample"], attrs.get("nodata"))
     stream(
