@@ -80,15 +80,23 @@ class Location:
     def _scheme(self) -> str:
         return self.url.partition("://")[0]
 
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """The options of the file system, with what daskimg sets where they don't."""
+        settings: dict[str, Any] = {}
+        if self._scheme in _OBJECT_STORES:
+            settings["use_listings_cache"] = False  # A listing that is kept would hide that an object has changed.
+        if self._scheme in ("s3", "s3a"):
+            settings["max_concurrency"] = 1  # More, and s3fs asks for the size of each object before it fetches it.
+        return {**settings, **self.options}
+
     def filesystem(self) -> tuple[Any, str]:
         """Return the fsspec file system of a URL, and the path in it."""
         import fsspec
 
-        # A listing that is kept would hide that an object has changed since.
-        fresh = {"use_listings_cache": False} if self._scheme in _OBJECT_STORES else {}
         with translated(self.shown, "reached"):
             try:
-                fs, path = fsspec.core.url_to_fs(self.url, **{**fresh, **self.options})
+                fs, path = fsspec.core.url_to_fs(self.url, **self._settings)
             except ValueError as error:
                 if "rotocol not known" in str(error):
                     raise ParameterError(

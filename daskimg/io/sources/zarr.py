@@ -59,7 +59,7 @@ class ZarrImage(StoredImage):
             for at, size, length in zip(index, found.tile, found.shape, strict=True)
         )
         with translated(self.place.shown, "read"):
-            array, files = _open_level(self, level)
+            array, files = _open_level(self, level, self._credentials)
             if files is None:
                 return np.asarray(array[where], self.layout.dtype)
             chunk = files.decode(index)[tuple(slice(part.stop - part.start) for part in where)]
@@ -68,12 +68,17 @@ class ZarrImage(StoredImage):
     def read(self, level: int, where: tuple[slice, ...]) -> Pixels:
         """Return a part of a level. Zarr reads it in one call: it asks for several chunks at a time."""
         with translated(self.place.shown, "read"):
-            array, files = _open_level(self, level)
+            array, files = _open_level(self, level, self._credentials)
             if self.place.local:
                 self.check(level, array)
             if files is None:
                 return np.asarray(array[where], self.layout.dtype)
         return super().read(level, where)
+
+    @property
+    def _credentials(self) -> str:
+        """The options of the file system: images are equal whatever they are, but not read alike."""
+        return repr(sorted(self.place.options.items()))
 
     def check(self, level: int, array: Any) -> None:
         """Refuse a level that is no longer what it was when the image was opened."""
@@ -82,7 +87,7 @@ class ZarrImage(StoredImage):
 
 
 @lru_cache(maxsize=64)
-def _open_level(image: ZarrImage, level: int) -> tuple[Any, ChunkFiles | None]:
+def _open_level(image: ZarrImage, level: int, credentials: str) -> tuple[Any, ChunkFiles | None]:
     """Return the array of a level, and what reads its chunks faster than zarr; once in a process."""
     import zarr
 
