@@ -1,7 +1,10 @@
 """Stored images: Zarr, NPY, stacks, microscopes' files, opened lazily, described, and equal to the whole."""
 
+import functools
+import http.server
 import pickle
 import struct
+import threading
 
 import dask
 import fsspec
@@ -243,6 +246,33 @@ def test_zarr_in_zip_files_and_at_urls(tmp_path):
         np.testing.assert_array_equal(opened_lazily(url, chunks=100).compute(), GREY)
     with pytest.raises(ImageFileError, match="no such file"):
         di.open_image("memory://sources/none.zarr")
+    memory.put(str(tmp_path / "a.npy"), "/sources/b.npy")
+    image = di.open_image("memory://sources/b.npy", chunks=100)
+    memory.pipe_file("/sources/b.npy", b"something else")
+    with pytest.raises(ImageFileError, match="changed since it was opened"):
+        image.compute()
+
+
+def test_zarr_from_a_server_of_files(tmp_path):
+    write_zarr(tmp_path / "a.zarr", GREY, (64, 64))
+    write_zarr(tmp_path / "noname", GREY, (64, 64))
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(self.path)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        for name in ("a.zarr", "noname/"):
+            image = opened_lazily(f"http://127.0.0.1:{server.server_port}/{name}", chunks=100)
+            assert not any("/c/" in path for path in asked)  # a chunk
+            np.testing.assert_array_equal(image.compute(), GREY)
+            asked.clear()
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_what_changed_is_noticed(tmp_path):

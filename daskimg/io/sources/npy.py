@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from daskimg.errors import ImageFileError
 from daskimg.io.boundary import translated
 from daskimg.io.sources.axes import guess_dims, numeric
+from daskimg.io.sources.handles import OpenFiles, SourceFile
 from daskimg.io.sources.scenes import choose_scene
 from daskimg.io.stored import Layout, Level, StoredImage
 from daskimg.io.urls import Location
@@ -19,6 +20,9 @@ from daskimg.io.urls import Location
 __all__ = ["NpyImage", "open_npy"]
 
 Pixels = NDArray[Any]
+
+#: The remote files of this process that are open.
+FILES: OpenFiles[SourceFile] = OpenFiles(32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +83,9 @@ class NpyImage(StoredImage):
         size = np.dtype(self.stored).itemsize
         start = self.offset + (before + parts[first].start * row) * size
         stop = self.offset + (before + parts[first].stop * row) * size
-        fs, path = self.place.filesystem()
-        data = fs.cat_file(path, start=start, end=stop)
-        if len(data) != stop - start:
-            raise ImageFileError(f"{self.place.shown} changed since it was opened, or is truncated; open it again.")
+        version = self.version[2:]
+        with FILES.use((self.place.url, version), lambda: SourceFile(self.place, version)) as file:
+            data = file.read(start, stop - start)
         block = np.frombuffer(data, self.stored).reshape(-1, *shape[first + 1 :])
         block = block[(slice(None), *parts[first + 1 :])].reshape([part.stop - part.start for part in parts])
         return block.T if self.fortran else block
