@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import NoReturn
 
 from daskimg.errors import DaskimgError, EnvironmentProblem, ImageFileError, ImageTooLargeError, UnavailableError
 from daskimg.io.formats import FORMATS
@@ -12,9 +12,10 @@ from daskimg.io.remote import trouble, without_secrets
 __all__ = ["extra_missing", "translated"]
 
 
-@contextmanager
-def translated(shown: str, doing: str) -> Iterator[None]:
-    """Turn whatever a decoder, an encoder or a file system raises inside into an error of daskimg.
+class translated:
+    """Turns whatever a decoder, an encoder or a file system raises inside into an error of daskimg.
+
+    A context manager; it is entered several times for each of many small files.
 
     Parameters
     ----------
@@ -30,31 +31,45 @@ def translated(shown: str, doing: str) -> Iterator[None]:
     ImageFileError, ImageTooLargeError, EnvironmentProblem
         Anything else.
     """
-    try:
-        yield
-    except (DaskimgError, MemoryError):
-        raise
-    except ImportError as error:
+
+    __slots__ = ("doing", "shown")
+
+    def __init__(self, shown: str, doing: str) -> None:
+        self.shown = shown
+        self.doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Hostile bytes make decoders raise anything, from struct.error to RecursionError.
+        if isinstance(error, Exception) and not isinstance(error, DaskimgError | MemoryError):
+            _translate(error, self.shown, self.doing)
+
+
+def _translate(error: Exception, shown: str, doing: str) -> NoReturn:
+    if isinstance(error, ImportError):
         raise EnvironmentProblem(f"{shown} cannot be {doing} with what is installed: {error}.") from error
-    except Exception as error:  # Hostile bytes make decoders raise anything, from struct.error to RecursionError.
-        text = " ".join(str(error).split())
-        reason = without_secrets(text) or type(error).__name__
-        cause = error if reason == text else None  # what a traceback shows may hold a signature
-        if found := trouble(error):
-            kind = UnavailableError if found.passing else ImageFileError
-            raise kind(f"{shown} cannot be {doing}: {found.reason}.") from cause
-        if isinstance(error, FileNotFoundError):
-            raise ImageFileError(f"{shown}: there is no such file.") from cause
-        if isinstance(error, PermissionError):
-            raise ImageFileError(f"{shown} may not be {doing}: permission denied.") from cause
-        if "CV_IO_MAX_IMAGE" in reason:
-            raise ImageTooLargeError(
-                f"{shown} passes OpenCV's own limit: {reason}. Set OPENCV_IO_MAX_IMAGE_PIXELS (and ..._WIDTH, "
-                "..._HEIGHT) in the environment before Python starts."
-            ) from error
-        if "INSUFFICIENT_SPACE" in reason:  # of imagecodecs, which gives a decoder no more room than the image takes
-            raise ImageTooLargeError(f"{shown} has a part that inflates beyond its size: {reason}") from error
-        raise ImageFileError(f"{shown} cannot be {doing}: {reason}") from cause
+    text = " ".join(str(error).split())
+    reason = without_secrets(text) or type(error).__name__
+    cause = error if reason == text else None  # what a traceback shows may hold a signature
+    if found := trouble(error):
+        kind = UnavailableError if found.passing else ImageFileError
+        raise kind(f"{shown} cannot be {doing}: {found.reason}.") from cause
+    if isinstance(error, FileNotFoundError):
+        raise ImageFileError(f"{shown}: there is no such file.") from cause
+    if isinstance(error, PermissionError):
+        raise ImageFileError(f"{shown} may not be {doing}: permission denied.") from cause
+    if "CV_IO_MAX_IMAGE" in reason:
+        raise ImageTooLargeError(
+            f"{shown} passes OpenCV's own limit: {reason}. Set OPENCV_IO_MAX_IMAGE_PIXELS (and ..._WIDTH, "
+            "..._HEIGHT) in the environment before Python starts."
+        ) from error
+    if "INSUFFICIENT_SPACE" in reason:  # of imagecodecs, which gives a decoder no more room than the image takes
+        raise ImageTooLargeError(f"{shown} has a part that inflates beyond its size: {reason}") from error
+    raise ImageFileError(f"{shown} cannot be {doing}: {reason}") from cause
 
 
 def extra_missing(shown: str, name: str) -> EnvironmentProblem:

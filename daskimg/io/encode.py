@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -85,7 +87,7 @@ these, or save as TIFF, which holds int16.
     name = wanted.name.upper()
     if len(shape) not in (2, 3):
         raise ArrayError(f"Expected (rows, columns) or (rows, columns, channels), got an array of shape {shape}.")
-    if any(n != n for n in shape):  # dask marks an unknown size by nan.
+    if any(map(math.isnan, shape)):  # dask marks an unknown size by nan.
         raise ArrayError("The size of this dask array is not known; call .compute_chunk_sizes() first.")
     if not all(shape):
         raise ArrayError(f"An image without pixels cannot be saved; its shape is {shape}.")
@@ -101,7 +103,7 @@ these, or save as TIFF, which holds int16.
             f"{name} holds at most {wanted.largest_side} pixels a side, this image has {shape[0]} x {shape[1]}: save "
             "as png or tiff."
         )
-    if dtype.newbyteorder("=").name not in wanted.dtypes:
+    if _name(dtype) not in wanted.dtypes:
         if dtype.kind == "b":
             way = "Write image.astype('uint8') * 255."
         elif dtype.name in FORMATS["tiff"].dtypes:
@@ -109,6 +111,11 @@ these, or save as TIFF, which holds int16.
         else:
             way = "Use rescale to map the values to one of these, or .astype('float32') and TIFF."
         raise DtypeError(f"{name} cannot hold {dtype.name}, only {', '.join(wanted.dtypes)}. {way}")
+
+
+@functools.cache
+def _name(dtype: np.dtype[Any]) -> str:
+    return dtype.newbyteorder("=").name
 
 
 def encode(pixels: Pixels, wanted: Format, options: Options, metadata: ImageMetadata) -> bytes | memoryview:

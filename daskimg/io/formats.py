@@ -165,13 +165,14 @@ def format_named(name: str | None, path: str) -> Format:
     if name is not None:
         wanted = name.lower().lstrip(".")
         found = FORMATS.get(wanted) or _BY_SUFFIX.get(f".{wanted}")
-        given, key, known = f"The format {name!r}", wanted, _WRITABLE
+        given, key = f"The format {name!r}", wanted
     else:
         suffix = suffix_of(path)
         found = _BY_SUFFIX.get(suffix)
         given = f"The suffix {suffix!r}" if suffix else "A name without a suffix"
-        key, known = suffix, [s for s, f in _BY_SUFFIX.items() if f.dtypes]
+        key = suffix
     if found is None:
+        known = _WRITABLE if name is not None else [s for s, f in _BY_SUFFIX.items() if f.dtypes]
         hint = suggest(key, known) if key else ""
         raise UnknownNameError(
             f"{given} stands for no image format.{hint} Formats that can be written: {', '.join(_WRITABLE)}; "
