@@ -146,7 +146,7 @@ def test_a_million_names_are_not_kept(tmp_path):
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     assert last[0].targets[0].endswith("020100.png")
-    assert peak < 200_000
+    assert peak < 2_000_000  # twenty thousand jobs would take ten
 
 
 # Archives
