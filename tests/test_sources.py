@@ -486,7 +486,7 @@ def test_lif(tmp_path):
     np.testing.assert_array_equal(image.values, stack)
 
 
-def nd2_bytes(frames):
+def nd2_bytes(frames, along="t"):
     """An ND2 file of version 2.1, the older form with metadata as XML, with frames of (rows, columns, channels)."""
     rows, columns, channels = frames[0].shape
     numbers = {
@@ -523,11 +523,9 @@ def nd2_bytes(frames):
         "bCalibrated": 1,
         "dCalibration": 0.65,
     }
-    loop = {
-        "eType": 1,
-        "uLoopPars": {"uiCount": len(frames), "dStart": 0.0, "dPeriod": 1.0, "dDuration": 3.0},
-        "uiRepeatCount": 1,
-    }
+    times = {"uiCount": len(frames), "dStart": 0.0, "dPeriod": 1.0, "dDuration": 3.0}
+    points = {"Points": {f"i{at}": {"dPosX": float(at), "dPosY": 0.0} for at in range(len(frames))}}
+    loop = {"eType": 1, "uLoopPars": times} if along == "t" else {"eType": 2, "uLoopPars": points}
     chunks = {
         "ImageAttributes!": f"<variant><no_name>{xml(numbers)}</no_name></variant>".encode(),
         "ImageMetadataSeq|0!": f"<variant><no_name>{xml(picture)}</no_name></variant>".encode(),
@@ -557,6 +555,12 @@ def test_nd2(tmp_path):
     assert image.attrs["pixel_size"] == (0.65, 0.65)
     assert list(image.c.values) == ["C0", "C1"]
     np.testing.assert_array_equal(image.values, np.moveaxis(pixels, -1, 1))
+    (tmp_path / "places.nd2").write_bytes(nd2_bytes(list(pixels), along="positions"))
+    with pytest.raises(ImageFileError, match="3 scenes"):
+        di.open_image(tmp_path / "places.nd2")
+    for scene in range(3):
+        image = opened_lazily(tmp_path / "places.nd2", scene=scene)  # two channels are those of one picture
+        np.testing.assert_array_equal(image.compute(), pixels[scene])
 
 
 def test_microscopes_ask_for_their_extra(tmp_path, monkeypatch):
