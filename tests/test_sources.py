@@ -384,6 +384,28 @@ def test_tiff_in_srgb_by_tile(tmp_path):
     np.testing.assert_array_equal(di.open_image(tmp_path / "a.tif", color_profile="keep").compute(), RGB)
 
 
+def test_places_on_the_map_at_each_level(tmp_path):
+    import rasterio
+
+    place = rasterio.transform.from_origin(500_000, 5_400_000, 10, 20)
+    about = {"count": 1, "dtype": "uint16", "crs": "EPSG:32632", "transform": place, "nodata": 7, "tiled": True}
+    size = {"height": 300, "width": 436, "blockxsize": 64, "blockysize": 64}
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", **about, **size) as file:
+        file.write(GREY[:300, :436], 1)
+        file.build_overviews([2])
+    for level in range(2):
+        image = opened_lazily(tmp_path / "a.tif", labelled=True, level=level)
+        assert image.shape == (300 >> level, 436 >> level)
+        assert (image.attrs["nodata"], image.attrs["crs"]) == (7, "EPSG:32632")
+        assert image.attrs["pixel_size"] == (20 << level, 10 << level)
+        with rasterio.open(tmp_path / "a.tif", **({"overview_level": 0} if level else {})) as file:
+            assert image.attrs["transform"] == tuple(file.transform)[:6]
+            x, y = file.transform * (np.array([0.5, 1.5]), np.array([0.5, 1.5]))
+            np.testing.assert_array_equal(image.values, file.read(1))
+        np.testing.assert_allclose(image.x[:2], x)
+        np.testing.assert_allclose(image.y[:2], y)
+
+
 def test_photos_with_names_and_levels(tmp_path):
     di.save_image(RGB, tmp_path / "a.png")
     image = opened_lazily(tmp_path / "a.png", labelled=True, chunks=64)
