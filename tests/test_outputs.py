@@ -527,3 +527,8 @@ def test_what_is_no_regular_file_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     assert "no regular file" in one(tmp_path / "pipe.png", tmp_path / "a.png", Output("invert")).reason
     assert "is a folder" in one(tmp_path, tmp_path / "a.png", Output("invert")).reason
+
+
+def test_reduced_decoding_is_marked_in_the_report(camera, tmp_path):
+    assert "not exact" in str(di.process_images(camera, HALF, tmp_path / "1", reduced=True, threads=1))
+    assert "not exact" not in str(di.process_images(camera, HALF, tmp_path / "2", threads=1))

@@ -25,6 +25,7 @@ from daskimg.batch.survey import Overwrite, Survey
 from daskimg.batch.targets import make_folders, names_file, plan_targets
 from daskimg.batch.task import Kept, Work
 from daskimg.errors import EnvironmentProblem, ParameterError
+from daskimg.io.reading import ColorProfile, check_color_profile
 from daskimg.io.urls import locate
 from daskimg.pipeline import Pipeline, Step
 from daskimg.progress import FileState, Progress, ProgressBar
@@ -45,6 +46,7 @@ def process_images(
     name: str = "{stem}",
     outputs: Sequence[Output | Mapping[str, Any]] | None = None,
     metadata: Kept = "keep",
+    color_profile: ColorProfile = "srgb",
     reduced: bool = False,
     overwrite: Overwrite = False,
     resume: bool = True,
@@ -73,7 +75,8 @@ def process_images(
     Parameters
     ----------
     sources : str, path, or iterable of these
-        Files, folders, patterns such as `"photos/*.jpg"`, URLs.
+        Files, folders, patterns such as `"photos/*.jpg"`, ZIP archives, `"@list.txt"` (a text file with one of these
+        per line), URLs, prefixes and patterns of URLs such as `"s3://bucket/photos/"`.
     pipeline : Pipeline, Step or str
         What to do; its text and JSON forms too. None where `outputs` says it.
     to : str or path
@@ -86,13 +89,16 @@ def process_images(
     lossless : bool
         Write WebP bit for bit.
     name : str
-        The names of the results without suffix: `"{stem}-edges"` makes `cat.jpg` become `cat-edges.jpg`; `Output`
-        says what else it may hold.
+        The names of the results without suffix: `"{stem}-edges"` makes `cat.jpg` become `cat-edges.jpg`. `Output` tells
+        what else it may hold, such as `{number}`.
     outputs : sequence of Output or mapping
         Several renditions of each image, all made from one decoding, instead of `pipeline`, `format`, `quality`,
         `lossless` and `name`.
     metadata : {"keep", "public", "none"}
         What results keep of the Exif data and resolution of their source; `"public"` leaves out place and owner.
+    color_profile : {"srgb", "keep", "ignore"}
+        What becomes of the ICC profile: the pixels are converted to sRGB and results have none; the pixels stay and
+        results have it; or it is dropped.
     reduced : bool
         Decode JPEG smaller where all renditions begin with a resize to less. Faster; the pixels differ from exact ones.
     overwrite : bool or "skip"
@@ -157,7 +163,8 @@ def process_images(
     """
     to = os.fspath(to)
     renditions = as_outputs(pipeline, outputs, format=format, name=name, quality=quality, lossless=lossless)
-    reading = {} if frame is None else {"frame": frame}
+    check_color_profile(color_profile)
+    reading: dict[str, Any] = {"color_profile": color_profile} | ({} if frame is None else {"frame": frame})
     work = Work(renditions, reading, metadata, reduced, storage_options=storage_options or {})
     batch = Batch(cluster, threads, retries, group, progress, on_file, cancel, staging)
     if overwrite not in (True, False, "skip"):
@@ -179,7 +186,7 @@ def process_images(
             skipped=survey.skipped,
             to=to,
             where="nobody",
-            notes=survey.notes,
+            notes=[*survey.notes, *work.notes],
             manifest=str(manifest.path),
             scratch=scratch,
         )

@@ -94,6 +94,12 @@ class Work:
         """The pipelines with the factor 1: each gets the whole image."""
         return [(1, pipeline) for pipeline in self.pipelines]
 
+    @property
+    def notes(self) -> list[str]:
+        """What the report says of the results."""
+        inexact = "small results of JPEG began with less than the whole image (reduced): their pixels are not exact"
+        return [inexact] if self.reduced else []
+
     def _plain(self) -> dict[str, Any]:
         return {"reading": dict(self.reading), "metadata": self.metadata, "reduced": self.reduced}
 

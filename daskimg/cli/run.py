@@ -50,7 +50,8 @@ or the cluster stands in the way, 4 a fault in daskimg, 130 stopped by Ctrl-C.
     "--name",
     default="{stem}",
     show_default=True,
-    help="The names of the results, without suffix: '{stem}-edges' makes cat-edges.jpg of cat.jpg.",
+    help="The names of the results, without suffix: '{stem}-edges' makes cat-edges.jpg of cat.jpg. Also {suffix}, "
+    "{folder}, {number}.",
 )
 @click.option(
     "--overwrite/--no-overwrite", help="Replace results that exist. Inputs are never replaced. Default: refuse."
@@ -66,6 +67,21 @@ or the cluster stands in the way, 4 a fault in daskimg, 130 stopped by Ctrl-C.
     "--recursive", is_flag=True, help="Look into the folders inside folders, and keep them apart in the results."
 )
 @click.option("--frame", type=click.IntRange(min=0), help="Which frame of animations or page of TIFF files, from 0.")
+@click.option(
+    "--metadata",
+    type=click.Choice(["keep", "public", "none"]),
+    default="keep",
+    show_default=True,
+    help="What results keep of Exif data and resolution; public leaves out place, owner and serial numbers.",
+)
+@click.option(
+    "--color-profile",
+    type=click.Choice(["srgb", "keep", "ignore"]),
+    default="srgb",
+    show_default=True,
+    help="Convert pixels to sRGB, or keep them with their ICC profile, or drop it.",
+)
+@click.option("--reduced", is_flag=True, help="Begin small results of JPEG with less of it: faster, not exact.")
 @place_options
 @click.pass_context
 def run(
@@ -81,7 +97,7 @@ def run(
 ) -> int:
     """Put image files through PIPELINE, such as "gaussian_blur ksize=5 | sharpen".
 
-    INPUTs are files, folders, patterns (quote them) and URLs. `daskimg ops` lists the operations. An image that cannot
+    INPUTs are files, folders, patterns (quote them), ZIP archives, @LIST files and URLs. `daskimg ops` lists the operations. An image that cannot
     be read or processed is named at the end, and the others are done. Files whose names begin with a dash go behind --.
 
     What was done is noted beside the results: the same command again does only what is left.
