@@ -97,8 +97,9 @@ def run(
 ) -> int:
     """Put image files through PIPELINE, such as "gaussian_blur ksize=5 | sharpen".
 
-    INPUTs are files, folders, patterns (quote them), ZIP archives, @LIST files and URLs. `daskimg ops` lists the operations. An image that cannot
-    be read or processed is named at the end, and the others are done. Files whose names begin with a dash go behind --.
+    INPUTs are files, folders, patterns (quote them), ZIP archives, @LIST files and URLs. `daskimg ops` lists the
+    operations. An image that cannot be read or processed is named at the end, and the others are done. Files whose
+    names begin with a dash go behind --.
 
     What was done is noted beside the results: the same command again does only what is left.
     """
