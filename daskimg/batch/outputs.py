@@ -18,6 +18,7 @@ __all__ = ["Output", "as_outputs"]
 FALLBACK = FORMATS["png"]  # for inputs in a format that is only read, or without a suffix
 LONGEST_NAME = 255  # bytes that file systems take
 
+_BY_SUFFIX = {suffix: one for one in FORMATS.values() for suffix in one.suffixes}
 _PLACES = ("stem", "suffix", "folder", "number", "output")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
@@ -108,7 +109,7 @@ class Output:
         """
         folders, _, last = below.rpartition("/")
         suffix = suffix_of(last)
-        current = next((one for one in FORMATS.values() if suffix in one.suffixes), None)
+        current = _BY_SUFFIX.get(suffix)
         if current is None:  # "scan.v2" has no suffix that means an image: all of it is the name
             suffix = ""
         stem, own = last[: len(last) - len(suffix)], last[len(last) - len(suffix) :]

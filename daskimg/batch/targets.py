@@ -82,7 +82,7 @@ def _in_folder(sources: Iterable[Source], place: str, outputs: Sequence[Output])
                 output.options.check(format_named(None, target))
                 checked.add((position, suffix))
             targets.append(target)
-        if len({comparable(target) for target in targets}) < len(targets):
+        if len(targets) > 1 and len({comparable(target) for target in targets}) < len(targets):
             raise ParameterError(
                 f"outputs of {source.shown!r} would have one name ({', '.join(targets)}); tell them apart with name=, "
                 "such as '{stem}-{output}', or with folder="
