@@ -76,7 +76,7 @@ class Driver:
             raise
 
     def _lanes(self) -> None:
-        """Do the ordinary files first; one by one then those that ended a worker, and those that are large."""
+        """Do the ordinary files first; then one by one those that are large or ended a worker; then those by chunk."""
         self._lane(ORDINARY)
         self._lane(ALONE)
         for number, job in self.manifest.waiting(LARGE, self.replace):
@@ -117,7 +117,7 @@ class Driver:
                 self._note(group, ones)
         for group in new:
             self._say(group)
-            self.under_way[self.place.submit(group.jobs)] = group
+            self.under_way[self.place.submit(group.jobs, alone=lane == ALONE)] = group
 
     def _outcomes(self, future: Any, group: Group, lane: int) -> list[Outcome] | None:
         """Return what came of a group; nothing if a worker died over it, and each file is to be done alone."""

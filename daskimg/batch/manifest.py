@@ -22,7 +22,8 @@ __all__ = ["ALONE", "DEATHS", "LARGE", "ORDINARY", "Manifest", "Row", "Run", "re
 
 FOLDER, FILE = ".daskimg", "manifest.sqlite"  # beside the results
 DEATHS = 3  # so often may the process die over a file before it is given up
-ORDINARY, LARGE, ALONE = range(3)  # the lanes: in groups; by chunk; with nothing beside it, since a process died
+# The lanes: in groups; with nothing beside it, since it needs the memory or a process died over it; by chunk.
+ORDINARY, ALONE, LARGE = range(3)
 PAGE = 512  # jobs that are read at once
 
 _SCHEMA = """
@@ -157,7 +158,7 @@ class Manifest:
         for folder in {os.path.dirname(self.root + target) for target in targets}:
             _remove_parts(folder)
         self.base.execute(
-            f"UPDATE kept.files SET deaths = deaths + 1, lane = {ALONE} "
+            f"UPDATE kept.files SET deaths = deaths + 1, lane = max(lane, {ALONE}) "
             "WHERE state = 'under way' AND run IN (SELECT run FROM kept.runs WHERE here)"
         )
         self.base.execute("UPDATE kept.files SET state = 'waiting', ours = 1 WHERE state = 'under way'")
@@ -242,7 +243,7 @@ class Manifest:
         done, failed, others = [], [], []
         for number, one in zip(numbers, outcomes, strict=True):
             if one.skipped or one.too_large:
-                others.append((LARGE if one.too_large else None, number))
+                others.append((one.too_large, number))
             elif one.reason:
                 failed.append((one.reason, one.details, one.seconds, number))
             else:
@@ -256,8 +257,7 @@ class Manifest:
             "UPDATE kept.files SET state = 'failed', reason = ?, details = ?, seconds = ? WHERE number = ?", failed
         )
         self.base.executemany(
-            "UPDATE kept.files SET state = 'waiting', attempts = attempts - 1, lane = coalesce(?, lane) "
-            "WHERE number = ?",
+            "UPDATE kept.files SET state = 'waiting', attempts = attempts - 1, lane = lane + ? WHERE number = ?",
             others,
         )
 
@@ -271,7 +271,8 @@ class Manifest:
     def put_off(self, numbers: Sequence[int]) -> None:
         """Let files wait until nothing else is under way, since a worker died over one of them."""
         self.base.executemany(
-            f"UPDATE kept.files SET state = 'waiting', lane = {ALONE} WHERE number = ?", [(one,) for one in numbers]
+            f"UPDATE kept.files SET state = 'waiting', lane = max(lane, {ALONE}) WHERE number = ?",
+            [(one,) for one in numbers],
         )
 
     def try_again(self, retries: int) -> int:
@@ -286,7 +287,7 @@ class Manifest:
     def renew(self, before: Run) -> int:
         """Let all files wait that failed in a run before, as if they were never tried; return how many."""
         again = (
-            "UPDATE kept.files SET state = 'waiting', run = ?, attempts = 0, deaths = 0 "
+            f"UPDATE kept.files SET state = 'waiting', run = ?, attempts = 0, deaths = 0, lane = min(lane, {ALONE}) "
             "WHERE state = 'failed' AND run = ? AND NOT hidden"
         )
         with self.transaction():

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Protocol
 
 from daskimg.batch.targets import Job
@@ -16,6 +17,7 @@ from daskimg.errors import EnvironmentProblem
 
 __all__ = ["OnCluster", "Place", "Threads", "WorkerDied"]
 
+SHARE = 0.6  # of the memory that each thread has: what an image may need, or else it is done by chunk
 AHEAD = 2  # groups of images handed out for each thread: one that it works on, one that waits for it
 
 
@@ -36,8 +38,8 @@ class Place(Protocol):
     def name(self) -> str:
         """The place in words."""
 
-    def submit(self, jobs: Sequence[Job]) -> Any:
-        """Begin a group and return its future, which later comes by `finished`."""
+    def submit(self, jobs: Sequence[Job], alone: bool = False) -> Any:
+        """Begin a group and return its future, which later comes by `finished`; `alone`: it may take all memory."""
 
     def outcomes(self, future: Any, jobs: Sequence[Job]) -> list[Outcome]:
         """Return what came of the group of a finished future, or raise `WorkerDied`."""
@@ -53,8 +55,13 @@ class Threads:
     """Processes images on threads of this process."""
 
     def __init__(self, threads: int, work: Work) -> None:
+        import psutil
+        from distributed.system import MEMORY_LIMIT
+
         self.threads = threads
-        self.work = work
+        memory = min(MEMORY_LIMIT, psutil.virtual_memory().available)
+        self.work = _sharing(work, memory / threads)
+        self._alone = _sharing(work, memory)
         self.finished: queue.SimpleQueue[Future[list[Outcome]]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="daskimg")
@@ -69,9 +76,9 @@ class Threads:
         """The place in words."""
         return f"{self.threads} thread{'s' * (self.threads != 1)} in this process"
 
-    def submit(self, jobs: Sequence[Job]) -> Future[list[Outcome]]:
+    def submit(self, jobs: Sequence[Job], alone: bool = False) -> Future[list[Outcome]]:
         """Begin a group."""
-        future = self._pool.submit(do_group, jobs, self.work, self._stop)
+        future = self._pool.submit(do_group, jobs, self._alone if alone else self.work, self._stop)
         future.add_done_callback(self.finished.put)
         return future
 
@@ -97,15 +104,18 @@ class OnCluster:
 
     def __init__(self, client: Any, work: Work) -> None:
         self.client = client
-        self.work = work
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [(one["memory_limit"], one["nthreads"]) for one in workers if one["memory_limit"]]
+        self.work = _sharing(work, min((memory / threads for memory, threads in limits), default=None))
+        self._alone = _sharing(work, min((memory for memory, _ in limits), default=None))
         self.finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._threads = 1
         self._asked = 0.0
         self._alive = time.monotonic()
         self._look()
         # A bound image would otherwise travel with every task.
-        if len(_pickled(work)) > 1 << 20:
-            self.work = client.scatter(work, broadcast=True, hash=False)
+        if len(_pickled(self.work)) > 1 << 20:
+            self.work = client.scatter(self.work, broadcast=True, hash=False)
 
     def _look(self) -> None:
         """Count the workers' threads, now and then: clusters grow, shrink and break."""
@@ -133,10 +143,11 @@ class OnCluster:
         count = len(self.client.nthreads())
         return f"{count} worker{'s' * (count != 1)} of {self.client.scheduler.address}"
 
-    def submit(self, jobs: Sequence[Job]) -> Any:
+    def submit(self, jobs: Sequence[Job], alone: bool = False) -> Any:
         """Begin a group."""
         # Arguments are searched for futures, each name in each job; a function is not.
-        future = self.client.submit(functools.partial(do_group, jobs), self.work, pure=False)
+        group = functools.partial(do_group, jobs)
+        future = self.client.submit(group, self._alone if alone else self.work, pure=False)
         future.add_done_callback(self.finished.put)
         return future
 
@@ -161,6 +172,10 @@ class OnCluster:
 
     def close(self) -> None:
         """Release what is still held."""
+
+
+def _sharing(work: Work, memory: float | None) -> Work:
+    return work if memory is None else replace(work, share=int(SHARE * memory))
 
 
 def _pickled(work: Work) -> bytes:

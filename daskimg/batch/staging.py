@@ -165,9 +165,9 @@ class Staged:
         """The place in words."""
         return f"{self.place.name}, by way of {self.staging.place.shown}"
 
-    def submit(self, jobs: Sequence[Job]) -> Future[list[Outcome]]:
+    def submit(self, jobs: Sequence[Job], alone: bool = False) -> Future[list[Outcome]]:
         """Begin a group."""
-        future = self._pool.submit(self._pass, jobs)
+        future = self._pool.submit(self._pass, jobs, alone)
         future.add_done_callback(self.finished.put)
         return future
 
@@ -196,7 +196,7 @@ class Staged:
                 return failed(error, job)
             return self._received(job, one, version, do(one))
 
-    def _pass(self, jobs: Sequence[Job]) -> list[Outcome]:
+    def _pass(self, jobs: Sequence[Job], alone: bool) -> list[Outcome]:
         """Send a group, have it done, and get its results."""
         if self._stop.is_set():
             return [Outcome(skipped=True)] * len(jobs)
@@ -209,14 +209,14 @@ class Staged:
                     outcomes.append(None)
                 except DaskimgError as error:
                     outcomes.append(failed(error, job))
-            done = iter(self._done(sent))
+            done = iter(self._done(sent, alone))
             return [next(done) if outcome is None else outcome for outcome in outcomes]
 
-    def _done(self, sent: list[tuple[Job, Job, str]]) -> Iterator[Outcome]:
+    def _done(self, sent: list[tuple[Job, Job, str]], alone: bool) -> Iterator[Outcome]:
         if not sent:
             return
         staged = [one for _, one, _ in sent]
-        found = self.place.outcomes(self.place.submit(staged), staged)
+        found = self.place.outcomes(self.place.submit(staged, alone), staged)
         self.place.finished.get()  # each waits for its own; this keeps the queue short
         for (job, one, version), outcome in zip(sent, found, strict=True):
             yield self._received(job, one, version, outcome)

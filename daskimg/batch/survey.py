@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from daskimg.batch.manifest import DEATHS, Manifest, kept, kept_list
+from daskimg.batch.manifest import ALONE, DEATHS, ORDINARY, Manifest, kept, kept_list
 from daskimg.batch.sources import is_url, version_of
 from daskimg.batch.targets import Job, comparable
 from daskimg.errors import ParameterError
@@ -33,7 +33,8 @@ CREATE TABLE claims (target, number);
 _FATES = f"""
 CREATE TABLE fates AS SELECT
     wanted.number AS number, known.number AS file, known.state = 'done' AS done, coalesce(known.ours, 0) AS ours,
-    CASE WHEN known.work IS :work AND known.version = wanted.version THEN known.lane ELSE 0 END AS lane,
+    CASE WHEN known.work IS :work AND known.version = wanted.version THEN min(known.lane, {ALONE}) ELSE {ORDINARY}
+        END AS lane,
     CASE WHEN known.work IS :work AND known.version = wanted.version THEN known.deaths ELSE 0 END AS deaths,
     CASE
         WHEN known.work IS NOT :work THEN 'the pipeline or its options changed'
