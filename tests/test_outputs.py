@@ -3,6 +3,9 @@
 import io
 import os
 import pickle
+import platform
+import subprocess
+import sys
 import threading
 import zlib
 from dataclasses import replace
@@ -532,3 +535,28 @@ def test_what_is_no_regular_file_does_not_block(tmp_path):
 def test_reduced_decoding_is_marked_in_the_report(camera, tmp_path):
     assert "not exact" in str(di.process_images(camera, HALF, tmp_path / "1", reduced=True, threads=1))
     assert "not exact" not in str(di.process_images(camera, HALF, tmp_path / "2", threads=1))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory by other rules")
+def test_freed_images_leave_their_memory_to_the_next():
+    code = """
+import resource, sys, numpy as np
+from daskimg.chunked.allocation import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def some():
+    return [np.ones(3 << 20, np.uint8) for _ in range(4)]
+some(), some()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    some()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    faults = {
+        way: int(
+            subprocess.run([sys.executable, "-c", code, way], env=environment, check=True, capture_output=True).stdout
+        )
+        for way in ("keep", "leave")
+    }
+    assert faults["keep"] < faults["leave"] / 5
