@@ -236,8 +236,9 @@ def test_a_batch_is_done_through_all_that_passes(s3, thirty, client):
 
 
 def test_only_the_file_fails_that_cannot_be_had(s3, thirty):
+    options = {"config_kwargs": {"retries": {"max_attempts": 1}}}
     with s3.fault("500", path="in/07.png", method="GET"):
-        report = inverted(f"s3://{thirty}/in/*.png", f"s3://{thirty}/out", threads=4)
+        report = inverted(f"s3://{thirty}/in/*.png", f"s3://{thirty}/out", threads=4, storage_options=options)
     assert report.done == 29
     ((source, reason, *_),) = report.failures
     assert source.endswith("in/07.png")

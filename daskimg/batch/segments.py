@@ -6,6 +6,7 @@ the batch runs, and a lease that keeps a second run away. A run that is killed l
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -25,7 +26,7 @@ __all__ = ["ROWS", "Lease", "Segment", "Segments"]
 FORMAT = 1
 SECONDS = 5.0  # between segments, so that at most so much is done again after a process was killed
 AT_ONCE = 64  # segments that are fetched together
-ROWS = 50_000  # of a segment, where many are put together
+ROWS = 10_000  # of a segment, where many are put together
 
 
 class Segment(NamedTuple):
@@ -88,7 +89,7 @@ class Lease:
         self._ended.set()
         self._thread.join()
         if not self._lost:
-            with translated(self.place.shown, "written"):
+            with contextlib.suppress(Exception):  # It ends by itself where the store does not answer.
                 self._fs.pipe_file(self._name(self._number), self._content(until=0))
 
     def check(self) -> None:
@@ -193,8 +194,10 @@ class Segments:
             some = names[start : start + AT_ONCE]
             with translated(self.place.shown, "read"):
                 found = self._fs.cat(some, on_error="raise")
-                segments = [_decode(found[name], name) for name in some]
-            yield from segments
+            for name in some:
+                with translated(self.place.shown, "read"):
+                    segment = _decode(found[name], name)
+                yield segment
         self._next = 1 + max((int(name.rpartition("/")[2].partition("-")[0]) for name in names), default=-1)
 
     def begin(self, header: dict[str, Any]) -> None:
@@ -272,7 +275,7 @@ def _encode(segment: Segment) -> bytes:
 
 
 def _decode(data: bytes, name: str) -> Segment:
-    header, *rows = map(json.loads, gzip.decompress(data).splitlines())
+    header, *rows = json.loads(b"[" + b",".join(gzip.decompress(data).splitlines()) + b"]")
     if header.pop("format") != FORMAT:
         raise ImageFileError(f"the manifest {name!r} was written by another version of daskimg; use that, or delete it")
     return Segment(header, rows)
