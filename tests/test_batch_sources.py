@@ -278,6 +278,19 @@ def test_what_was_read_from_a_bucket_has_its_tag(s3, tmp_path):
     assert (outcome.reason, outcome.version) == ("", source.version)
 
 
+def test_an_archive_may_lie_in_a_bucket(s3, tmp_path):
+    bucket = s3.bucket()
+    di.save_image(np.full((5, 5), 7, np.uint8), tmp_path / "a.png")
+    pack(tmp_path / "photos.zip", dict.fromkeys(["b/a.png", "a.png"], (tmp_path / "a.png").read_bytes()))
+    s3.client.upload_file(str(tmp_path / "photos.zip"), bucket, "in/photos.zip")
+    options = {"anon": False}
+    report = di.process_images(
+        f"s3://{bucket}/in/photos.zip", di.invert(), tmp_path / "out", threads=1, storage_options=options
+    )
+    assert (report.done, report.failures) == (2, [])
+    assert (di.read_image(tmp_path / "out" / "b" / "a.png") == 248).all()
+
+
 def test_a_missing_bucket_is_told(s3):
     with pytest.raises(DaskimgError, match="no-such-bucket"):
         below("s3://no-such-bucket-here/a/*.png")

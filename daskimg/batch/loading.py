@@ -62,7 +62,7 @@ def loaded(place: Location) -> Iterator[Loaded]:
         If it was written to meanwhile.
     """
     if is_member(place.url):
-        file, version = open_member(place.url)
+        file, version = open_member(place.url, place.options)
         yield Loaded(file, version)
         return
     if not place.local:

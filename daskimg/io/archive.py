@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import IO
+from dataclasses import dataclass
+from typing import IO, Any
 
 from daskimg.errors import ImageFileError, ImageTooLargeError
 from daskimg.io.boundary import translated
@@ -46,8 +47,15 @@ def members(archive: Location) -> Iterator[tuple[str, str]]:
             yield member.filename, f"{member.file_size}-{member.CRC:08x}"
 
 
-def open_member(url: str) -> tuple[IO[bytes], str]:
+def open_member(url: str, options: Mapping[str, Any] | None = None) -> tuple[IO[bytes], str]:
     """Read one file of an archive into memory; return it with its version, as `members` does.
+
+    Parameters
+    ----------
+    url : str
+        As `member_url` returns it.
+    options : mapping, optional
+        Options of the file system that the archive is on.
 
     Raises
     ------
@@ -57,10 +65,10 @@ def open_member(url: str) -> tuple[IO[bytes], str]:
         If it is larger than `LARGEST_MEMBER`.
     """
     name, _, place = url.removeprefix(_SCHEME).partition("::")
-    archive = locate(place)
+    archive = locate(place, options)
     shown = f"{archive.shown[:-1]}/{name}'"
     with translated(shown, "read"):
-        opened = _kept(archive.url, str(archive.version()))
+        opened = _kept(_Key(archive, str(archive.version())))
         try:
             member = opened.zip.getinfo(name)
         except KeyError:
@@ -92,6 +100,17 @@ class _Archive:
         self._open.close()
 
 
+@dataclass(frozen=True)
+class _Key:
+    """Is a place that can be looked up; options of file systems cannot be hashed."""
+
+    place: Location
+    version: str
+
+    def __hash__(self) -> int:
+        return hash((self.place.url, self.version))
+
+
 @functools.lru_cache(maxsize=4)
-def _kept(url: str, version: str) -> _Archive:
-    return _Archive(locate(url))
+def _kept(key: _Key) -> _Archive:
+    return _Archive(key.place)
