@@ -382,6 +382,8 @@ def test_a_second_run_at_the_same_time_is_refused(many, out):
     def meanwhile(progress):
         if refused or not progress.done:
             return
+        with pytest.raises(EnvironmentProblem, match="while a run uses it"):
+            list(read_rows(out / MANIFEST))
         with pytest.raises(EnvironmentProblem, match=rf"another run works on .*process {os.getpid()} on ") as here:
             process_images(many, STEPS, out)
         done = subprocess.run(

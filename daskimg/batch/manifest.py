@@ -362,10 +362,18 @@ def _values(row: Row) -> tuple[Any, ...]:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield all rows of a manifest that no run is using."""
-    base = sqlite3.connect(path)
+    """Yield all rows of a manifest.
+
+    Raises
+    ------
+    EnvironmentProblem
+        If a run is using it.
+    """
+    base = sqlite3.connect(path, timeout=0)
     try:
         yield from map(_row, base.execute(f"SELECT {_ROW} FROM files ORDER BY number"))
+    except sqlite3.OperationalError as error:
+        raise EnvironmentProblem(f"the manifest {str(path)!r} cannot be read while a run uses it: {error}") from None
     finally:
         base.close()
 

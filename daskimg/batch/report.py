@@ -121,6 +121,8 @@ class Report:
         ------
         FileNotFoundError
             If the manifest is gone.
+        EnvironmentProblem
+            If another run is using it.
 
         Examples
         --------
