@@ -76,7 +76,7 @@ def _reduces(series: Any, finer: Any) -> bool:
     if not same or not 0 < one.imagewidth < other.imagewidth or not 0 < one.imagelength < other.imagelength:
         return False
     ratio = other.imagewidth / one.imagewidth
-    return abs(other.imagelength / ratio - one.imagelength) <= _ODD
+    return bool(abs(other.imagelength / ratio - one.imagelength) <= _ODD)
 
 
 def plane_of_frame(found: Sequence[Picture], frame: int, shown: str) -> tuple[int, int]:
