@@ -12,7 +12,7 @@ from typing import NamedTuple
 from daskimg.batch.outputs import Output
 from daskimg.batch.sources import Source, is_url
 from daskimg.errors import ImageFileError, ParameterError
-from daskimg.io.formats import FORMATS, format_named, suffix_of
+from daskimg.io.formats import FORMATS, format_named, streamed_by_name, suffix_of
 
 __all__ = ["Job", "comparable", "make_folders", "names_file", "plan_targets"]
 
@@ -34,6 +34,8 @@ class Job(NamedTuple):
 
 def names_file(to: str) -> bool:
     """Return whether `to` means one file rather than a folder: it ends like an image and is no folder."""
+    if streamed_by_name(to) is not None:  # a Zarr is a folder, and yet one image
+        return True
     known = any(suffix_of(to) in one.suffixes for one in FORMATS.values())
     return known and not to.endswith(("/", os.sep)) and not os.path.isdir(to)
 
@@ -72,12 +74,16 @@ def _one_file(sources: Iterable[Source], to: str, place: str, outputs: Sequence[
 
 
 def _in_folder(sources: Iterable[Source], place: str, outputs: Sequence[Output]) -> Iterator[Job]:
+    base = f"{place.rstrip('/')}/" if is_url(place) else place.rstrip(os.sep) + os.sep
+    local = not is_url(place)
     checked: set[tuple[int, str]] = set()
     for number, source in enumerate(sources, 1):
         targets: list[str] = []
         for position, output in enumerate(outputs, 1):
-            target = _join(place, output.name_of(source.below, number=number, output=position))
-            suffix = suffix_of(target)
+            target = base + output.name_of(source.below, number=number, output=position)
+            if local:
+                target = _inside(base, target)
+            suffix = target[target.rfind(".") :]
             if (position, suffix) not in checked:
                 output.options.check(format_named(None, target))
                 checked.add((position, suffix))
@@ -90,13 +96,11 @@ def _in_folder(sources: Iterable[Source], place: str, outputs: Sequence[Output])
         yield Job(source.url, tuple(targets), source.shown, source.version)
 
 
-def _join(place: str, below: str) -> str:
-    if is_url(place):
-        return f"{place.rstrip('/')}/{below}"
-    target = os.path.normpath(os.path.join(place, below))
-    if not target.startswith(place.rstrip(os.sep) + os.sep):
-        raise ParameterError(f"the result {below!r} would leave the folder {place!r}; rename the image")
-    return target
+def _inside(base: str, target: str) -> str:
+    plain = os.path.normpath(target)
+    if not plain.startswith(base):
+        raise ParameterError(f"the result {target!r} would leave the folder {base!r}; rename the image")
+    return plain
 
 
 def comparable(target: str) -> str:
