@@ -34,8 +34,9 @@ def fall_on_dark(image):
     return image.copy()
 
 if __name__ == "__main__":
-    report = di.process_images(sys.argv[1], fall_on_dark(), sys.argv[2], threads=2)
-    print(report)
+    seen = []
+    report = di.process_images(sys.argv[1], fall_on_dark(), sys.argv[2], threads=2, progress=seen.append)
+    print(report, *seen[-1:])
 """
 
 
@@ -138,7 +139,11 @@ def test_a_file_that_kills_the_process_is_given_up_and_all_others_are_done(tmp_p
     assert "40 done before, 1 failed" in last.stdout
     assert "dark.png: the process died each time that it was processed" in last.stdout
     assert len(results(tmp_path / "out")) == 40
-    assert run().returncode == 0  # it is not tried again
+    di.save_image(np.full((9, 11), 5, np.uint8), many / "new.png")
+    again = run()
+    assert again.returncode == 0  # it is not tried again
+    assert "1 of 42 images done" in again.stdout
+    assert "42/42" in again.stdout
 
 
 def test_a_file_that_kills_workers_is_reported_and_all_others_are_done(tmp_path, cluster, client):

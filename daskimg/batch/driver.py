@@ -59,6 +59,7 @@ class Driver:
         """Do all that waits; what fails is tried again at the end."""
         self.began = time.perf_counter()
         self._size, self._transient = self.group or 1, False
+        self._given_up = self.report.failed
         tries = 0
         self._show()
         try:
@@ -192,8 +193,8 @@ class Driver:
     def _show(self, file: str = "", part: float = 0.0) -> None:
         report = self.report
         report.seconds = time.perf_counter() - self.began
-        before = report.before + report.skipped
-        done = report.done + report.failed + before
+        before = report.before + report.skipped + self._given_up
+        done = report.done + report.failed + report.before + report.skipped
         stopping = report.cancelled
         self.draw(
             Progress(done, report.failed, report.total, report.seconds, stopping, before=before, file=file, part=part)

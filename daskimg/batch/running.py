@@ -317,6 +317,7 @@ class Batch:
     ) -> None:
         """Do what waits, and fill the report; where nothing waits, no cluster is started."""
         left = manifest.count("waiting")
+        report.failed = manifest.count("failed")  # those that are given up
         try:
             if left:
                 first = [job.source for _, job in islice(manifest.waiting(ORDINARY, False), SEEN)]
