@@ -15,10 +15,12 @@ import dask
 
 from daskimg.batch.outputs import Output
 from daskimg.batch.places import OnCluster, Place, Threads
+from daskimg.batch.sources import SUFFIXES
 from daskimg.batch.staging import Staged
 from daskimg.batch.targets import Job
 from daskimg.batch.task import Outcome, Work, failed
 from daskimg.errors import DaskimgError
+from daskimg.io.formats import suffix_of
 from daskimg.io.inspecting import read_metadata
 from daskimg.io.large import Streaming, streamed_format
 from daskimg.io.reading import open_image
@@ -96,12 +98,13 @@ def _make(
     result = output.pipeline(image)
     plan(image, output.pipeline, target, threads=threads, client=client).check()
     given: dict[str, Any] = {"overwrite": job.replace, "storage_options": options}
-    if streamed_format(None, target, result, Streaming(resume=True)):
-        given |= {"resume": True, "cancel": cancel, "threads": threads, "compression": output.compression}
+    kind = streamed_format(output.format, target, result, Streaming(resume=True))
+    if kind is not None:
+        given |= {"format": kind, "resume": True, "cancel": cancel, "threads": threads, "compression": output.compression}
         given["progress"] = lambda progress: show(progress.done / max(progress.total, 1))
     else:
         given |= {"quality": output.quality, "lossless": output.lossless, "compression": output.compression}
-        if work.metadata != "none":
+        if work.metadata != "none" and suffix_of(job.source) in SUFFIXES:
             profile = work.reading.get("color_profile", "srgb")
             given["metadata"] = read_metadata(job.source, color_profile=profile, storage_options=options)
             given["strip_private"] = work.metadata == "public"

@@ -10,7 +10,7 @@ from typing import Any
 
 from daskimg.errors import ParameterError, suggest
 from daskimg.io.encode import Options
-from daskimg.io.formats import FORMATS, Format, format_named, suffix_of
+from daskimg.io.formats import FORMATS, PARTWISE, STREAMED, Format, format_named, streamed_by_name, suffix_of
 from daskimg.pipeline import Pipeline, Step, as_pipeline
 
 __all__ = ["Output", "as_outputs"]
@@ -32,8 +32,8 @@ class Output:
     pipeline : Pipeline, Step or str
         What to do; its text and JSON forms too. An empty `Pipeline()` only converts.
     format : str, optional
-        The format of the results, such as `"webp"`. Without it each keeps that of its source; what can only be read
-        (GIF, HEIC, JPEG XL), and what has no suffix, becomes PNG.
+        The format of the results, such as `"webp"`, `"ome-zarr"` or `"cog"`. Without it each keeps that of its source;
+        what can only be read (GIF, HEIC, JPEG XL), and what has no suffix, becomes PNG; NPY, CZI, ND2 and LIF TIFF.
     name : str
         The names of the results without suffix: `"{stem}-half"` makes `cat.jpg` become `cat-half.jpg`. It may hold
         `{stem}`; `{suffix}`, that of the source without its dot; `{folder}`, the source's folder below the one that
@@ -109,8 +109,10 @@ class Output:
         """
         folders, _, last = below.rpartition("/")
         suffix = suffix_of(last)
-        current = _BY_SUFFIX.get(suffix)
-        if current is None:  # "scan.v2" has no suffix that means an image: all of it is the name
+        current = streamed_by_name(last) or _BY_SUFFIX.get(suffix)
+        if current is not None and current.name in STREAMED:
+            suffix = next(one for one in current.suffixes if last.lower().endswith(one))
+        elif current is None and suffix not in PARTWISE:  # "scan.v2" has no suffix that means an image: it is the name
             suffix = ""
         stem, own = last[: len(last) - len(suffix)], last[len(last) - len(suffix) :]
         words = {
@@ -134,6 +136,8 @@ class Output:
         if self.format is not None:
             wanted = format_named(self.format, "")
             return own if current is wanted else wanted.suffixes[0]
+        if own in PARTWISE:
+            return ".tif"
         return own if current is not None and current.dtypes else FALLBACK.suffixes[0]
 
     def to_dict(self) -> dict[str, Any]:

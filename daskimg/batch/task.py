@@ -26,7 +26,7 @@ from daskimg.io import color
 from daskimg.io.boundary import translated
 from daskimg.io.decode import can_reduce
 from daskimg.io.encode import check_image, encode
-from daskimg.io.formats import format_named, suffix_of
+from daskimg.io.formats import PARTWISE, STREAMED, format_named, streamed_by_name, suffix_of
 from daskimg.io.metadata import ImageMetadata
 from daskimg.io.photo import Photo
 from daskimg.io.probe import Header, pixel_limit
@@ -36,7 +36,6 @@ from daskimg.pipeline import Pipeline
 
 __all__ = ["Kept", "Outcome", "Work", "do", "do_group", "failed"]
 
-_STREAMED = frozenset({".czi", ".lif", ".nd2", ".npy", ".zarr"})  # images that are never decoded whole
 TOGETHER = 1 << 17  # bytes of a decoded image up to which several are in work at once
 #: What of a source's metadata its results keep: all, what `ImageMetadata.without_private` leaves, or nothing.
 Kept: TypeAlias = Literal["keep", "public", "none"]
@@ -224,7 +223,7 @@ def _stages(job: Job, work: Work, stopped: Callable[[], bool]) -> Generator[int,
     if stopped():
         return Outcome(skipped=True)
     photo = work.photo(locate(job.source, work.storage_options))
-    if suffix_of(photo.place.url) in _STREAMED:
+    if _is_streamed(photo.place.url, job, work):
         return Outcome(too_large=True)
     parts = work.parts
     with loaded(photo.place) as source:
@@ -269,6 +268,14 @@ def _stages(job: Job, work: Work, stopped: Callable[[], bool]) -> Generator[int,
                 _remove(other)
             raise
     return Outcome(pixels=rows * columns, sizes=tuple(map(len, encoded)), version=source.version)
+
+
+def _is_streamed(source: str, job: Job, work: Work) -> bool:
+    """Return whether an image is never decoded whole, or a result of it is written in parts."""
+    if suffix_of(source) in PARTWISE or suffix_of(source) == ".zarr":
+        return True
+    formats = (output.format for output in work.outputs)
+    return any(one in STREAMED for one in formats) or any(map(streamed_by_name, job.targets))
 
 
 def _needs(header: Header, factor: int, parts: Sequence[tuple[int, Pipeline]]) -> int:

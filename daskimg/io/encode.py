@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskimg.errors import ArrayError, DtypeError, ImageFileError, ParameterError
-from daskimg.io.formats import FORMATS, Format
+from daskimg.io.formats import FORMATS, STREAMED, Format
 from daskimg.io.metadata import ImageMetadata, bare_exif, written_exif
 
 __all__ = ["Options", "check_image", "encode"]
@@ -53,6 +53,8 @@ class Options:
                 raise ParameterError(f"quality must be a whole number from 1 to 100, got {self.quality!r}.")
         if self.lossless and name in ("jpeg", "avif"):
             raise ParameterError(f"{name.upper()} cannot be lossless here; save as webp, png or tiff.")
+        if name in STREAMED:
+            return  # its compression is checked where it is written
         if name == "tiff":
             from daskimg.io.tiff_out import check_compression
 

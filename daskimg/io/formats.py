@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 from daskimg.errors import ImageFileError, UnknownNameError, suggest
 
-__all__ = ["FORMATS", "Format", "check_suffix", "format_named", "sniff", "suffix_of"]
+__all__ = [
+    "FORMATS",
+    "PARTWISE",
+    "STREAMED",
+    "Format",
+    "check_suffix",
+    "format_named",
+    "sniff",
+    "streamed_by_name",
+    "suffix_of",
+]
 
 #: Bytes from the start of a file that `sniff` wants to see.
 SNIFF_BYTES = 64
@@ -51,8 +61,26 @@ FORMATS = {
     )
 }
 
+_NUMBERS = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
+
+#: Formats that images of any size are streamed to; what each can hold is checked where it is written.
+STREAMED = {
+    f.name: f
+    for f in (
+        Format("zarr", (".zarr",), _NUMBERS, (1, 2, 3, 4)),
+        Format("ome-zarr", (".ome.zarr",), _NUMBERS, (1, 2, 3, 4)),
+        Format("ome-tiff", (".ome.tif", ".ome.tiff"), _NUMBERS, (1, 2, 3, 4)),
+        Format("cog", (".tif",), _NUMBERS, (1, 2, 3, 4)),
+    )
+}
+
 _BY_SUFFIX = {suffix: f for f in FORMATS.values() for suffix in f.suffixes}
-_WRITABLE = [name for name, f in FORMATS.items() if f.dtypes]
+#: Suffixes of images that are only read, and part by part.
+PARTWISE = frozenset({".czi", ".lif", ".nd2", ".npy"})
+_STREAMED_BY_SUFFIX = {
+    suffix: STREAMED[name] for name in ("ome-zarr", "zarr", "ome-tiff") for suffix in STREAMED[name].suffixes
+}
+_WRITABLE = [name for name, f in (FORMATS | STREAMED).items() if f.dtypes]
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -138,6 +166,16 @@ def suffix_of(path: str) -> str:
     return f".{suffix.lower()}" if dot and stem else ""
 
 
+def streamed_by_name(path: str) -> Format | None:
+    """Return the format that only a streamed image has a name of this kind for, such as `a.ome.zarr`; else None.
+
+    >>> streamed_by_name("s3://bucket/cells.OME.tiff").name, streamed_by_name("cells.tif")
+    ('ome-tiff', None)
+    """
+    name = path.lower().rstrip("/")
+    return next((found for suffix, found in _STREAMED_BY_SUFFIX.items() if name.endswith(suffix)), None)
+
+
 def check_suffix(path: str, found: Format, shown: str) -> None:
     """Refuse a file whose suffix promises another image format than its content has."""
     suffix = suffix_of(path)
@@ -164,11 +202,11 @@ def format_named(name: str | None, path: str) -> Format:
     """
     if name is not None:
         wanted = name.lower().lstrip(".")
-        found = FORMATS.get(wanted) or _BY_SUFFIX.get(f".{wanted}")
+        found = FORMATS.get(wanted) or STREAMED.get(wanted) or _BY_SUFFIX.get(f".{wanted}")
         given, key = f"The format {name!r}", wanted
     else:
         suffix = suffix_of(path)
-        found = _BY_SUFFIX.get(suffix)
+        found = streamed_by_name(path) or _BY_SUFFIX.get(suffix)
         given = f"The suffix {suffix!r}" if suffix else "A name without a suffix"
         key = suffix
     if found is None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from daskimg.chunked.missing import nodata_of
 from daskimg.errors import ArrayError, ImageFileError, ParameterError, suggest
+from daskimg.io.formats import STREAMED, format_named
 from daskimg.io.journal import Journal
 from daskimg.io.pyramid import Downsample, Halving, level_sizes
 from daskimg.io.sink import Sink, Target
@@ -25,9 +26,6 @@ from daskimg.progress import Progress
 __all__ = ["Streaming", "save_large", "streamed_format", "target_of"]
 
 IN_MEMORY = 256 << 20  # bytes up to which a plain TIFF is made in memory, in one piece
-# The suffixes that say what is meant; the longest that fits counts.
-_SUFFIXES = {".ome.zarr": "ome-zarr", ".zarr": "zarr", ".ome.tif": "ome-tiff", ".ome.tiff": "ome-tiff"}
-_KINDS: tuple[str, ...] = ("zarr", "ome-zarr", "tiff", "ome-tiff", "cog")
 _WITH_PYRAMID = ("ome-zarr", "ome-tiff", "cog")
 _MAX_CHUNK = 2048  # of Zarr, rows and columns, where the image's own chunks are taken
 
@@ -53,15 +51,11 @@ class Streaming:
 
 def streamed_format(format: str | None, url: str, image: Any, options: Streaming) -> str | None:
     """Return the kind of large image that is to be written, or None for one that is encoded in memory."""
-    if format is not None and format.lower() in _KINDS and format.lower() != "tiff":
-        return format.lower()
-    name = url.lower().rstrip("/")
-    kind = None if format is not None else next((k for suffix, k in _SUFFIXES.items() if name.endswith(suffix)), None)
-    if kind is not None:
-        return kind
-    plain = format.lower() == "tiff" if format is not None else name.endswith((".tif", ".tiff"))
+    wanted = format_named(format, url)
+    if wanted.name in STREAMED:
+        return wanted.name
     large = image.nbytes > IN_MEMORY or image.ndim > 3
-    return "tiff" if plain and (large or options.is_asked_for) else None
+    return "tiff" if wanted.name == "tiff" and (large or options.is_asked_for) else None
 
 
 def save_large(image: Any, place: Location, kind: str, options: Streaming, *, overwrite: bool = True) -> None:
