@@ -100,7 +100,8 @@ def _make(
     given: dict[str, Any] = {"overwrite": job.replace, "storage_options": options}
     kind = streamed_format(output.format, target, result, Streaming(resume=True))
     if kind is not None:
-        given |= {"format": kind, "resume": True, "cancel": cancel, "threads": threads, "compression": output.compression}
+        given |= {"format": kind, "compression": output.compression}
+        given |= {"resume": True, "cancel": cancel, "threads": threads}
         given["progress"] = lambda progress: show(progress.done / max(progress.total, 1))
     else:
         given |= {"quality": output.quality, "lossless": output.lossless, "compression": output.compression}

@@ -21,6 +21,7 @@ from dask.core import flatten
 from dask.system import CPU_COUNT
 from dask.utils import ensure_dict
 
+from daskimg.chunked.allocation import keep_freed_memory
 from daskimg.chunked.strips import one_cv2_thread
 
 __all__ = ["chunks_by_threads", "chunks_on_cluster"]
@@ -81,6 +82,7 @@ def chunks_by_threads(
         except BaseException as error:
             done.put((None, error))
 
+    keep_freed_memory()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="daskimg")
     bands = ThreadPoolExecutor(2, thread_name_prefix="daskimg-band")
     try:
