@@ -214,7 +214,8 @@ def _planned(image: Any, pipeline: Pipeline, to: Any, place: _Place) -> Plan:
     tiles = TILES.limit if isinstance(stored, StoredLayer) and math.prod(stored.reader.tile) > 1 else 0
     # A chunk's encoded tiles and its coarser levels stand beside it until they are written.
     writing = 0 if to is None else 2 * out_chunk
-    peak = place.base + tiles + SLACK * (place.threads * (cost.task + writing) + cost.held / place.processes)
+    at_once = min(place.threads, count)
+    peak = place.base + tiles + SLACK * (at_once * (cost.task + writing) + cost.held / place.processes)
     peak += TASK * per_chunk * min(count, BAND)
     written = int(lazy.nbytes)
     return Plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -42,20 +43,31 @@ def process_large(
     if isinstance(place, Staged):
         return place.pass_one(job, lambda sent: process_large(sent, work, place.place, show, cancel))
     began = time.perf_counter()
+    made: list[str] = []
     try:
         with _computing(place) as (client, threads):
             for number, (output, target) in enumerate(zip(work.outputs, job.targets, strict=True)):
+                made.append(target)
                 show_all = functools.partial(_show_part, show, number, len(work.outputs))
                 pixels = _make(job, work, output, target, client, threads, show_all, cancel)
         sizes = tuple(_size(locate(target, work.storage_options)) for target in job.targets)
         outcome = Outcome(pixels=pixels, sizes=sizes, version=job.version)
     except Stopped:
+        _take_away(made[:-1])
         return Outcome(skipped=True)
     except DaskimgError as error:
+        _take_away(made[:-1])
         outcome = failed(error, job)
     except Exception as error:
+        _take_away(made[:-1])
         outcome = Outcome(reason=f"{type(error).__name__}: {error}", details=traceback.format_exc())
     return outcome._replace(seconds=time.perf_counter() - began)
+
+
+def _take_away(targets: list[str]) -> None:
+    """Take away the local results of an image that has all of them or none."""
+    for target in filter(os.path.exists, targets):
+        shutil.rmtree(target) if os.path.isdir(target) else os.unlink(target)
 
 
 def _show_part(show: Callable[[float], None], number: int, count: int, part: float) -> None:

@@ -381,7 +381,7 @@ def _place(batch: Batch, work: Work, left: int, sources: list[str], to: str, fol
     if batch.cluster is None:
         from dask.system import CPU_COUNT
 
-        place = Threads(min(batch.threads or CPU_COUNT, left), work)
+        place = Threads(batch.threads or CPU_COUNT, work)  # a single file may use them all, by chunk
         try:
             yield place
         finally:

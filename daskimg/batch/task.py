@@ -36,6 +36,7 @@ from daskimg.pipeline import Pipeline
 
 __all__ = ["Kept", "Outcome", "Work", "do", "do_group", "failed"]
 
+BY_CHUNK = 1 << 29  # bytes of a decoded TIFF from which on it is done by chunk, though it would fit
 TOGETHER = 1 << 17  # bytes of a decoded image up to which several are in work at once
 #: What of a source's metadata its results keep: all, what `ImageMetadata.without_private` leaves, or nothing.
 Kept: TypeAlias = Literal["keep", "public", "none"]
@@ -232,9 +233,10 @@ def _stages(job: Job, work: Work, stopped: Callable[[], bool]) -> Generator[int,
         if work.reduced and can_reduce(header):
             parts = reduced_pipelines(header.shape, work.pipelines)
         factor = min(factor for factor, _ in parts)
-        if work.share is not None and _needs(header, factor, parts) > work.share:
-            return Outcome(too_large=True, version=source.version)
         size = rows * columns * header.channels
+        by_chunk = header.format == "tiff" and size * header.dtype.itemsize > BY_CHUNK
+        if work.share is not None and (by_chunk or _needs(header, factor, parts) > work.share):
+            return Outcome(too_large=True, version=source.version)
         yield size
         pixels = photo.decoded(source.file, header, reduced=factor)
         source.check()
