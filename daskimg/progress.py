@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TextIO
 
-__all__ = ["FileState", "Progress", "ProgressBar"]
+__all__ = ["FileState", "Progress", "ProgressBar", "drawn"]
 
 
 class FileState(NamedTuple):
@@ -162,3 +164,13 @@ class ProgressBar:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def drawn(progress: Callable[[Progress], None] | bool) -> Iterator[Callable[[Progress], None]]:
+    """Yield what is to be called with each `Progress`: what was given, a bar on stderr for True, else nothing."""
+    if progress is True:
+        with ProgressBar() as bar:
+            yield bar
+    else:
+        yield progress or (lambda _: None)

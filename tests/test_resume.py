@@ -41,7 +41,7 @@ if __name__ == "__main__":
 
 
 @di.operation
-def end_process_on_dark(image):
+def end_process_on_black(image):
     """End the process that works on a dark image, as the system does when memory runs out."""
     if image.max() < 1:
         import os
@@ -152,7 +152,7 @@ def test_a_file_that_kills_workers_is_reported_and_all_others_are_done(tmp_path,
     before = cluster.scheduler.allowed_failures
     cluster.scheduler.allowed_failures = 1
     try:
-        report = process_images(many, end_process_on_dark(), tmp_path / "out", cluster=client, group=8)
+        report = process_images(many, end_process_on_black(), tmp_path / "out", cluster=client, group=8)
     finally:
         cluster.scheduler.allowed_failures = before
     (failure,) = report.failures

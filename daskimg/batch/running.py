@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,9 +25,10 @@ from daskimg.batch.targets import make_folders, names_file, plan_targets
 from daskimg.batch.task import Kept, Work
 from daskimg.errors import EnvironmentProblem, ParameterError
 from daskimg.io.reading import ColorProfile, check_color_profile
+from daskimg.io.streaming import active_client
 from daskimg.io.urls import locate
 from daskimg.pipeline import Pipeline, Step
-from daskimg.progress import FileState, Progress, ProgressBar
+from daskimg.progress import FileState, Progress, drawn
 
 __all__ = ["process_images", "retry_images"]
 
@@ -175,7 +175,7 @@ def process_images(
     )
     jobs = plan_targets(found, to, renditions)
     with contextlib.ExitStack() as stack:
-        draw = stack.enter_context(_drawn(progress))
+        draw = stack.enter_context(drawn(progress))
         manifest, scratch = _manifest_of(to, single, work.storage_options)
         stack.enter_context(manifest)
         survey = Survey(manifest, overwrite, resume)
@@ -251,7 +251,7 @@ def retry_images(
     if not is_url(to) and not _path_in(to).is_file():
         raise _nothing_in(to)
     manifest, scratch = _manifest_of(to, False, storage_options or {})
-    with manifest, _drawn(progress) as draw:
+    with manifest, drawn(progress) as draw:
         before = manifest.last_run()
         if before is None:
             raise _nothing_in(to)
@@ -290,7 +290,7 @@ class Batch:
         _check_number("retries", retries, 0)
         if threads is not None and cluster is not None:
             raise ParameterError("threads and cluster exclude each other; leave one out")
-        self.cluster = _active_client() if cluster is None and threads is None else cluster
+        self.cluster = active_client() if cluster is None and threads is None else cluster
         self.threads = threads
         self.retries = retries
         self.group = group
@@ -366,15 +366,6 @@ def _path_in(folder: str) -> Path:
 
 
 @contextlib.contextmanager
-def _drawn(progress: Callable[[Progress], None] | bool) -> Iterator[Callable[[Progress], None]]:
-    if progress is True:
-        with ProgressBar() as bar:
-            yield bar
-    else:
-        yield progress or (lambda _: None)
-
-
-@contextlib.contextmanager
 def _place(batch: Batch, work: Work, left: int, sources: list[str], to: str, folder: str | None) -> Iterator[Place]:
     """Yield where the images are processed; a cluster's workers must see the files, or be sent them."""
     place: Place
@@ -424,15 +415,3 @@ def _checked(
     if is_url(to):
         check_place(client, to, options)
     return way
-
-
-def _active_client() -> Any:
-    """Return the dask client that this process works with, if any, as dask's own `compute` does."""
-    distributed: Mapping[str, Any] | None = vars(sys.modules["distributed"]) if "distributed" in sys.modules else None
-    if distributed is None:
-        return None
-    try:
-        client = distributed["default_client"]()
-    except ValueError:
-        return None
-    return None if client.asynchronous else client

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import dask.array as da
@@ -19,7 +19,7 @@ from daskimg.errors import EnvironmentProblem
 from daskimg.io.journal import Journal
 from daskimg.io.pyramid import Assembler, Block, Halving, Tile, TileMaker
 from daskimg.io.sink import Sink, Target
-from daskimg.progress import Progress, ProgressBar
+from daskimg.progress import Progress, drawn
 
 __all__ = ["Stopped", "active_client", "aligned", "stream"]
 
@@ -88,7 +88,7 @@ def stream(
         indices = itertools.product(*map(range, image.numblocks))
         wanted = [index for index in indices if index not in done] if done else None
         chunks = _computed(image, maker, writer, wanted, threads, client, cancel)
-        with _drawn(progress) as draw, contextlib.closing(chunks):
+        with drawn(progress) as draw, contextlib.closing(chunks):
             total, began, count = image.npartitions, time.perf_counter(), len(done)
             draw(Progress(count, 0, total, 0.0, unit="chunks", before=count))
             for _ in chunks:
@@ -211,12 +211,3 @@ def check_seen(client: Any, folder: str) -> None:
 def fingerprint(image: da.Array, target: Target, *options: Any) -> str:
     """Return what tells this image and how it is written from others."""
     return str(tokenize(image.name, image.chunks, target, *options))
-
-
-@contextlib.contextmanager
-def _drawn(progress: Callable[[Progress], None] | bool) -> Iterator[Callable[[Progress], None]]:
-    if progress is True:
-        with ProgressBar() as bar:
-            yield bar
-    else:
-        yield progress or (lambda _: None)
