@@ -302,3 +302,14 @@ def test_sources_are_found_lazily(tmp_path):
         raise AssertionError("asked for too early")
 
     assert next(find_sources(names())).below == "a.png"
+
+
+def test_names_in_archives_are_those_that_were_meant(tmp_path):
+    with zipfile.ZipFile(tmp_path / "plain.zip", "w") as packed:
+        packed.writestr("xxxxxxx.png", b"x")
+    # Info-ZIP on Linux writes UTF-8 and does not say so.
+    data = (tmp_path / "plain.zip").read_bytes().replace(b"xxxxxxx.png", "münzen.png".encode())
+    (tmp_path / "umlaut.zip").write_bytes(data)
+    (source,) = find_sources(tmp_path / "umlaut.zip")
+    assert source.below == "münzen.png"
+    assert source.shown.endswith("umlaut.zip/münzen.png")

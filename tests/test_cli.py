@@ -277,7 +277,7 @@ def test_results_are_not_overwritten_silently(daskimg, photos, tmp_path):
     (tmp_path / "out" / "a.png").write_bytes(b"mine")
     code, _, err = daskimg("run", "invert", "photos", "--to", "out")
     assert code == 2
-    assert "exists already" in err
+    assert "already; choose" in err
     assert daskimg("run", "invert", "photos", "--to", "out", "--overwrite")[0] == 0
     before = (photos / "a.png").read_bytes()
     code, _, err = daskimg("run", "invert", "photos", "--to", "photos", "--overwrite")
@@ -309,7 +309,7 @@ def test_the_same_command_does_only_what_is_left(daskimg, photos, tmp_path):
     assert "1 done before is done anew, because the results were changed or removed" in out
     code, _, err = daskimg("run", "invert", "photos", "--to", "out", "--no-resume")
     assert code == 2
-    assert "exists already" in err
+    assert "already; choose" in err
 
 
 def test_retry_does_what_failed(daskimg, photos, bad_file, tmp_path):

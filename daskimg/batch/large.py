@@ -22,7 +22,7 @@ from daskimg.batch.targets import Job
 from daskimg.batch.task import Outcome, Work, failed
 from daskimg.errors import DaskimgError
 from daskimg.io.formats import suffix_of
-from daskimg.io.inspecting import read_metadata
+from daskimg.io.inspecting import image_info, read_metadata
 from daskimg.io.large import Streaming, streamed_format
 from daskimg.io.reading import open_image
 from daskimg.io.saving import save_image
@@ -31,6 +31,8 @@ from daskimg.io.urls import Location, locate
 from daskimg.planning import plan
 
 __all__ = ["process_large"]
+
+MICROMETERS = 25400  # of an inch
 
 
 def process_large(
@@ -107,6 +109,10 @@ def _make(
     """Make one rendition, and return how many pixels the source has."""
     options = work.storage_options
     image = open_image(job.source, labelled=True, storage_options=options, **work.reading)
+    if work.metadata != "none" and suffix_of(job.source) in SUFFIXES and "pixel_size" not in image.attrs:
+        dpi = image_info(job.source, storage_options=options).dpi
+        if dpi is not None:
+            image = image.assign_attrs(pixel_size=(MICROMETERS / dpi[1], MICROMETERS / dpi[0]), unit="micrometer")
     result = output.pipeline(image)
     plan(image, output.pipeline, target, threads=threads, client=client).check()
     given: dict[str, Any] = {"overwrite": job.replace, "storage_options": options}

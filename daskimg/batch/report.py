@@ -101,6 +101,8 @@ class Report:
     def headline(self) -> str:
         """The counts and the speed in a line."""
         plural = "" if self.total == 1 else "s"
+        if self.total and self.before == self.total:
+            return f"nothing is left to do: {self.total} of {self.total} image{plural} done before: {self.to}"
         text = f"{self.done} of {self.total} image{plural} done in {duration(self.seconds)} by {self.where}"
         if self.done:
             text += f" ({self.images_per_second:.1f} images/s, {self.megapixels_per_second:.0f} megapixels/s)"

@@ -125,6 +125,8 @@ def _find(
         yield from _in_folder(place.url, SUFFIXES.__contains__, recursive, inside)
     elif isinstance(one, str) and glob.has_magic(text) and not os.path.lexists(place.url):
         yield from _match(place.url, outside)
+    elif text.endswith(("/", os.sep)):
+        raise ParameterError(f"there is no folder {text!r}")
     else:
         yield _Folder(os.path.dirname(place.url), "").source(os.path.basename(place.url))
 
@@ -214,12 +216,12 @@ def _in_archive(place: Location) -> Iterator[Source]:
     from daskimg.io.archive import member_url, members
 
     shown = place.shown.strip("'\"")
-    for name, version in members(place):
-        parts = name.replace("\\", "/").split("/")
-        if suffix_of(name) in SUFFIXES and not any(
+    for name, meant, version in members(place):
+        parts = meant.replace("\\", "/").split("/")
+        if suffix_of(meant) in SUFFIXES and not any(
             part.startswith((".", "__MACOSX")) for part in parts if part != ".."
         ):
-            yield Source(member_url(place, name), f"{shown}/{name}", _safe(parts), version)
+            yield Source(member_url(place, name), f"{shown}/{meant}", _safe(parts), version)
 
 
 def _find_urls(text: str, place: Location, recursive: bool) -> Iterator[Source]:

@@ -193,9 +193,9 @@ class Survey:
     def _refuse_strangers(self) -> None:
         strange = self._having("fate = 'strange'")
         if strange and not self.overwrite:
-            more = f" and {strange - 1} more" if strange > 1 else ""
+            more = f" and {strange - 1} more exist" if strange > 1 else " exists"
             raise ParameterError(
-                f"{next(self._standing(repr('strange')))!r}{more} exists already; choose another folder, replace with "
+                f"{next(self._standing(repr('strange')))!r}{more} already; choose another folder, replace with "
                 "--overwrite (in Python: overwrite=True), or leave out with --skip-existing (overwrite='skip')"
             )
 

@@ -6,7 +6,7 @@ import functools
 import io
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -31,8 +31,10 @@ def is_member(url: str) -> bool:
     return url.startswith(_SCHEME) and "::" in url
 
 
-def members(archive: Location) -> Iterator[tuple[str, str]]:
-    """Yield the name of each file in an archive, sorted, with what tells its content from another: size and checksum.
+def members(archive: Location) -> Iterator[tuple[str, str, str]]:
+    """Yield for each file in an archive, sorted, its name as the archive has it and as it was meant, and its version.
+
+    The version, size and checksum, tells its content from another.
 
     Raises
     ------
@@ -44,7 +46,15 @@ def members(archive: Location) -> Iterator[tuple[str, str]]:
     table.sort(key=lambda member: member.filename)
     for member in table:
         if not member.is_dir():
-            yield member.filename, f"{member.file_size}-{member.CRC:08x}"
+            yield member.filename, _meant(member), f"{member.file_size}-{member.CRC:08x}"
+
+
+def _meant(member: zipfile.ZipInfo) -> str:
+    """Return a name in the letters that it was written in: UTF-8, which many programs don't declare."""
+    if not member.flag_bits & 0x800:
+        with suppress(UnicodeError):
+            return member.filename.encode("cp437").decode("utf-8")
+    return member.filename
 
 
 def open_member(url: str, options: Mapping[str, Any] | None = None) -> tuple[IO[bytes], str]:

@@ -46,7 +46,8 @@ class Streaming:
     @property
     def is_asked_for(self) -> bool:
         """Whether an option is set that only streaming has."""
-        return self.pyramid is not None or self.downsample is not None or self.tile is not None or self.resume
+        chosen = (self.pyramid, self.downsample, self.tile, self.threads, self.cancel)
+        return any(one is not None for one in chosen) or self.resume or self.progress is not False
 
 
 def streamed_format(format: str | None, url: str, image: Any, options: Streaming) -> str | None:

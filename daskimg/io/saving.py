@@ -126,8 +126,8 @@ save as TIFF, which holds int16.
         return
     if streaming.is_asked_for:
         raise ParameterError(
-            "pyramid, downsample, tile and resume are options of images that are streamed: of tiff, ome-tiff, cog, "
-            "zarr and ome-zarr."
+            "pyramid, downsample, tile, resume, progress, cancel and threads are options of images that are streamed: "
+            "of tiff, ome-tiff, cog, zarr and ome-zarr; leave them out, or choose one of these."
         )
     wanted = format_named(format, place.url)
     options = Options(quality, lossless, compression)
