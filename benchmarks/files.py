@@ -6,6 +6,7 @@ python -m benchmarks.files [--only large,streaming,renditions,many,tiny] [--scal
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import statistics
@@ -72,8 +73,11 @@ def photo() -> np.ndarray:
 
 
 def large_tiff(path: Path, side: int) -> None:
-    """Write a tiled TIFF of RGB, compressed with deflate."""
+    """Write a tiled TIFF of RGB, compressed with deflate, unless it is there from another time."""
     import tifffile
+
+    if path.exists():
+        return
 
     tile, image = 512, photo()
 
@@ -89,7 +93,7 @@ def large_tiff(path: Path, side: int) -> None:
 def large_results(scratch: Path, scale: float) -> list[Result]:
     """Measure one large image against libvips, and its memory at twice the side."""
     side = max(2048, round(32768 * scale) // 2048 * 2048)
-    source, twice = scratch / "large.tif", scratch / "twice.tif"
+    source, twice = scratch / f"large-{side}.tif", scratch / f"large-{2 * side}.tif"
     large_tiff(source, side)
     outputs = {name: scratch / f"out-{name}" for name in ("ours.tif", "vips.tif", "ours.zarr")}
 
@@ -116,8 +120,7 @@ def large_results(scratch: Path, scale: float) -> list[Result]:
     big = [
         run("large_ours", twice, scratch / f"out.{kind}", name) for kind, name in (("tif", "deflate"), ("zarr", "zstd"))
     ]
-    for path in (source, twice, scratch / "out.tif"):
-        path.unlink()
+    (scratch / "out.tif").unlink()
     shutil.rmtree(scratch / "out.zarr")
     results = []
     for number, (name, label) in enumerate((("ours", "tiled TIFF, deflate"), ("zarr", "Zarr, zstd"))):
@@ -319,14 +322,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(SECTIONS), help="which sections, with commas between")
     parser.add_argument("--scale", type=float, default=1.0, help="how large: 0.1 is a quick look")
-    parser.add_argument("--scratch", type=Path, help="a folder on a disk with 40 GB to spare; the system's by default")
+    parser.add_argument(
+        "--scratch", type=Path, help="a folder on a disk with 40 GB to spare, where large sources stay for another time"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the table only")
     options = parser.parse_args()
     results = []
-    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+    with contextlib.ExitStack() as stack:
+        scratch = options.scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name in options.only.split(","):
             print(name, file=sys.stderr, flush=True)
-            results += SECTIONS[name](Path(scratch), options.scale)
+            results += SECTIONS[name](scratch, options.scale)
     page = (
         "# Benchmarks on files\n\n`python -m benchmarks.files` writes this page. Each contender runs in a process of "
         "its own, in turn; imports and the start of clusters and pools are not counted. Figures are medians (lowest to "
