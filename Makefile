@@ -47,6 +47,7 @@ lab: $(VENV)/.installed-lab ## Open the notebooks in JupyterLab
 
 bench: $(VENV)/.installed-bench ## Measure speed and memory
 	@$(VENV_PYTHON) -m benchmarks $(ARGS)
+	@$(VENV_PYTHON) -m benchmarks.files $(ARGS)
 
 table: $(VENV)/.installed-test ## Measure exactness anew, into docs/exactness.md
 	@$(VENV_PYTHON) -m tests.exactness $(ARGS)

@@ -34,7 +34,7 @@ CONDA_NAMES = {
     "matplotlib": ["matplotlib-base"],
     "openslide-bin": ["openslide"],
 }
-ONLY_FROM_PYPI = {"liffile", "opencv-python-headless", "pi-heif", "pylibczirw"}
+ONLY_FROM_PYPI = {"daft", "liffile", "opencv-python-headless", "pi-heif", "pylibczirw", "ray"}
 ONLY_FOR_CONDA = {"make", "pip", "python"}
 
 
