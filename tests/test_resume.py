@@ -112,7 +112,7 @@ def test_kill_9_in_mid_batch_and_all_is_there_in_the_end(start_daskimg, run_dask
     for name in after:
         assert di.read_image(out / name).shape == (80, 100)
     assert [path.name for path in out.iterdir() if path.name.endswith(".part")] == []
-    assert "40 done before" in run_daskimg(*arguments).stdout
+    assert "40 images done before" in run_daskimg(*arguments).stdout
 
 
 def _mark(status):
