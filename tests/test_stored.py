@@ -109,7 +109,7 @@ def test_steps_fuse_one_after_another_too():
 
 
 def test_neighbours_lend_where_tiles_are_large():
-    image = stored(noise(400, 400), 100, tile=(100, 100))
+    image = stored(noise(1200, 1200), 300, tile=(300, 300))
     reader = image.dask.layers[image.name].reader
     result = di.gaussian_blur(image, ksize=5)
     assert np.array_equal(result.compute(scheduler="synchronous"), di.gaussian_blur(reader.array, ksize=5))

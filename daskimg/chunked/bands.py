@@ -7,6 +7,7 @@ image, is computed once, before the first.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from daskimg.chunked.strips import one_cv2_thread
 __all__ = ["chunks_by_threads", "chunks_on_cluster"]
 
 BAND = 2000  # chunks; an image of fewer than three bands is one
+AT_ONCE = 64  # chunks that are fetched from a cluster at once, at most
 AHEAD = 2  # chunks for each thread that are left of a band when the next one begins, so that no thread is idle
 
 Index = tuple[int, ...]
@@ -159,8 +161,14 @@ def chunks_on_cluster(
                     future.add_done_callback(done.put)
             if not under_way:
                 return
-            future = done.get()
-            yield under_way.pop(future), future.result()
+            finished = [done.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(finished) < AT_ONCE:
+                    finished.append(done.get_nowait())
+            # Fetched together: one by one, each would wait for the network.
+            for future, result in zip(finished, client.gather(finished), strict=True):
+                yield under_way.pop(future), result
+            del finished, future, result  # what is done is let go of
     finally:
         client.cancel(list(under_way), force=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -23,6 +24,8 @@ Chunks = tuple[tuple[int, ...], ...]
 
 #: How many times more than needed may be decoded, along rows, for a task to read its surroundings by itself.
 MOST_DECODED = 1.5
+#: Bytes of a chunk up to which any number of tiles costs less than the tasks that lending takes.
+TINY = 1 << 16
 
 
 class Reader(Protocol):
@@ -86,9 +89,11 @@ class StoredLayer(LazyLayer):
     def gives_windows(self, reach: tuple[int, int], axes: tuple[int, int]) -> bool:
         """Return whether a task may read its surroundings by itself, rather than get them from its neighbours' tasks.
 
-        It may where tiles are small beside chunks, so that few are decoded twice. Along rows of chunks, tiles that two
-        tasks need are still in the reader's cache.
+        It may where tiles are small beside chunks, so that few are decoded twice, and where chunks are tiny. Along rows
+        of chunks, tiles that two tasks need are still in the reader's cache.
         """
+        if math.prod(sizes[0] for sizes in self.chunks) * self.reader.dtype.itemsize <= TINY:
+            return True
         for axis, far in zip(axes, reach, strict=True):
             sizes, tile = self.chunks[axis], self.reader.tile[axis]
             extra = 2 * -(-far // tile) * tile
