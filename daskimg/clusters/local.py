@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -65,7 +66,10 @@ class LeanNanny(Nanny):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.pre_spawn_env.pop("MALLOC_TRIM_THRESHOLD_", None)
+        asked = self.pre_spawn_env.pop("MALLOC_TRIM_THRESHOLD_", None)
+        # A nanny of dask's own, before, has left it in this process, which workers inherit from.
+        if asked is not None and os.environ.get("MALLOC_TRIM_THRESHOLD_") == str(asked):
+            del os.environ["MALLOC_TRIM_THRESHOLD_"]
         self.env.pop("MALLOC_TRIM_THRESHOLD_", None)
         # A terminal sends Ctrl-C to every process. One that is still importing would die with a traceback, before
         # _on_worker can say that it is to be ignored. Processes inherit what this thread, dask's event loop, blocks.
